@@ -1,0 +1,91 @@
+"""Checkpoints: a card and a network in one file, and back. Nothing in a file is ever executed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from diffseg.card import METADATA_KEY, Card, read_card
+from diffseg.codec import MaskCodec
+from diffseg.denoise import HEADS, NetworkDenoiser
+from diffseg.errors import CheckpointError
+from diffseg.nets.blocks import channels_last
+from diffseg.nets.unet import ARCHITECTURES
+from diffseg.noise import SCHEDULES, NoiseSchedule
+from diffseg.records import from_dict, to_json
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A model ready to run: its card, its network in evaluation mode, the file's hash and place."""
+
+    card: Card
+    network: nn.Module
+    sha256: str
+    path: Path
+
+    @property
+    def codec(self) -> MaskCodec:
+        """The codec of its classes."""
+        return MaskCodec(len(self.card.classes))
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule it was trained with."""
+        return build_schedule(self.card)
+
+    def denoiser(self, image: torch.Tensor, autocast: torch.dtype | None = None) -> NetworkDenoiser:
+        """The network bound to ``image (1, C, *S)``, on the device where network and image lie."""
+        return NetworkDenoiser(self.network, image, HEADS[self.card.prediction](), self.codec, autocast)
+
+
+def build_schedule(card: Card) -> NoiseSchedule:
+    """The schedule that the card names, with its settings."""
+    return from_dict(SCHEDULES[card.schedule], card.schedule_settings, f"Schedule of {card.name}", CheckpointError)
+
+
+def build_network(card: Card) -> nn.Module:
+    """A new network of the card's architecture, with fresh weights, in the quick memory format."""
+    kind = ARCHITECTURES[card.architecture]
+    config = from_dict(kind.Config, card.network, f"Network of {card.name}", CheckpointError)  # type: ignore[attr-defined]
+    network: nn.Module = kind(config)
+    return network.to(memory_format=channels_last(card.spatial))  # type: ignore[call-overload,no-any-return]
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """The model in a house checkpoint, on ``device``; half-precision weights are widened to float32.
+
+    Raises:
+        CheckpointError: unusable file, or weights that do not fit the architecture on its card.
+    """
+    card, digest = read_card(path)
+    network = build_network(card)
+    try:
+        weights = {k: v.float() for k, v in load_file(path).items()}
+        network.load_state_dict(weights)
+    except SafetensorError:
+        raise CheckpointError(f"{path} is damaged or cut short; copy or download it again.") from None
+    except RuntimeError as bad:
+        first = str(bad).strip().splitlines()[-1].strip()
+        raise CheckpointError(f"The weights in {path} do not fit its card: {first}") from None
+    return Checkpoint(card, network.to(device).eval(), digest, path)
+
+
+def save_checkpoint(path: Path, card: Card, network: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+    """Write a house checkpoint in one step: an old file stays whole until the new one is complete."""
+    weights = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    os.close(handle)
+    try:
+        save_file(weights, temporary, metadata={METADATA_KEY: to_json(card)})
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

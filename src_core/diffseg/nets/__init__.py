@@ -1,0 +1,1 @@
+"""Networks: building blocks and the architectures made of them."""

@@ -1,0 +1,44 @@
+"""Frozen dataclasses <-> JSON and plain dictionaries, checked against their annotations."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from diffseg.errors import DiffsegError
+
+T = TypeVar("T")
+
+
+def to_json(record: Any) -> str:
+    """Indented JSON of a dataclass instance."""
+    return TypeAdapter(type(record)).dump_json(record, indent=2).decode()
+
+
+def from_json(kind: type[T], text: str | bytes, what: str, error: type[DiffsegError]) -> T:
+    """The record of class ``kind`` written in ``text``.
+
+    Raises:
+        error: one sentence that names ``what``, the first field that is wrong and why.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as bad:
+        raise error(_sentence(bad, what)) from None
+
+
+def from_dict(kind: type[T], values: dict[str, Any], what: str, error: type[DiffsegError]) -> T:
+    """The record of class ``kind`` with these ``values``; raises like ``from_json``."""
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as bad:
+        raise error(_sentence(bad, what)) from None
+
+
+def _sentence(bad: ValidationError, what: str) -> str:
+    first = bad.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"][0].lower() + first["msg"][1:]
+    more = f" ({bad.error_count() - 1} more problems)" if bad.error_count() > 1 else ""
+    return f"{what} cannot be used: {field or 'its content'}: {reason}{more}."

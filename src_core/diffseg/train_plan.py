@@ -1,0 +1,112 @@
+"""What a training run is: frozen plans, written by a person as TOML. Free of torch."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+
+from diffseg.card import Card
+from diffseg.errors import PlanError
+from diffseg.records import from_dict
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """Where the cases are: ``images/`` and ``labels/`` in ``folder`` hold files of the same names.
+
+    ``split`` is a JSON file with the lists ``train`` and ``validation`` of those names. Relative paths are
+    relative to the folder of the configuration file.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    folder: Path
+    split: Path
+
+
+@dataclass(frozen=True)
+class AugmentPlan:
+    """Random changes of a training case. Angles in degrees, shifts in voxels, ``scale`` as a fraction."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    flip_left_right: bool = False
+    rotate_degrees: float = 10.0
+    scale: float = 0.12
+    shift_voxels: float = 4.0
+    affine_probability: float = 0.7
+    gamma: tuple[float, float] = (0.7, 1.5)
+    gamma_probability: float = 0.3
+    noise_std: float = 0.1
+    noise_probability: float = 0.2
+    bias_field: float = 0.3
+    bias_probability: float = 0.2
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """How to optimise.
+
+    ``diffusion_steps`` K are the noise levels of training; ``uniform_fraction`` of the draws take a time from
+    all of [0, 1] instead, so that other numbers of steps work too. ``recycling`` is ``none``, ``next`` (Fu et al.
+    2023: the prediction from one level up) or ``max`` (the follow-up: from pure noise). Weights of the losses:
+    ``dice``, ``cross_entropy`` and ``mse`` (of the head's own target; only for eps and v).
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    updates: int
+    batch: int = 2
+    patch: tuple[int, ...] = (40, 56, 40)
+    diffusion_steps: int = 5
+    uniform_fraction: float = 0.2
+    recycling: Literal["none", "next", "max"] = "max"
+    dice: float = 1.0
+    cross_entropy: float = 1.0
+    mse: float = 0.1
+    rate: float = 1e-3
+    rate_end: float = 1e-5
+    warmup: int = 100
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    ema: float = 0.999
+    seed: int = 0
+    save_every: int = 100
+    validate_every: int = 500
+    validate_cases: int = 8
+    autocast: bool = False
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """One training run; ``out`` receives ``state.pt``, ``log.csv`` and ``<name>.safetensors``."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    out: Path
+    data: DataPlan
+    fit: FitPlan
+    model: Card
+    augment: AugmentPlan = field(default_factory=AugmentPlan)
+
+
+def read_train_plan(path: Path) -> TrainPlan:
+    """The plan in a TOML file, with relative paths made absolute from the file's folder.
+
+    Raises:
+        PlanError: the file is missing, is no TOML, or has a missing, unknown or wrong entry.
+    """
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise PlanError(f"There is no training configuration at {path}; give a .toml file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as bad:
+        raise PlanError(f"{path} is no valid TOML ({bad}); correct it and try again.") from None
+    plan = from_dict(TrainPlan, values, str(path), PlanError)
+    base = path.resolve().parent
+    data = DataPlan(base / plan.data.folder, base / plan.data.split)
+    return TrainPlan(base / plan.out, data, plan.fit, plan.model, plan.augment)

@@ -1,0 +1,36 @@
+# make demo    napari with the dock on the sample scan; without a display the same journey into demo-output/
+# make test    the whole test suite under a virtual display           (ARGS="-k manifest" to choose tests)
+# make check   ruff, mypy and the import rules
+# make bench   the benchmarks
+#
+# Each does all the set-up it needs, system packages included.
+
+export QT_API ?= pyqt6
+PYTHON_BIN := .venv/bin/python
+ARGS ?=
+
+.PHONY: demo test check bench setup samples clean
+
+demo: setup
+	@scripts/demo.sh $(ARGS)
+
+test: setup
+	@scripts/under_xvfb.sh $(PYTHON_BIN) -m pytest $(ARGS)
+
+check: setup
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: setup
+	@set -e; for file in $(wildcard benchmarks/*.py); do \
+		echo "== $$file"; scripts/under_xvfb.sh $(PYTHON_BIN) $$file; done
+
+samples: setup
+	$(PYTHON_BIN) sample_data/make_samples.py
+
+setup:
+	@scripts/setup.sh
+
+clean:
+	rm -rf .venv build dist demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

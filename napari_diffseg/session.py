@@ -1,0 +1,331 @@
+"""The state of one viewer: what is open, chosen, computed and running.
+
+Panels and the layer list observe a ``Session``; only commands and ``LayerSync`` assign to it, and only on the
+GUI thread. Fields hold frozen records that are compared by identity, never bare arrays. A Session holds
+nothing that cannot be lost: it can be rebuilt from the layers and a plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from operator import eq, is_
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from psygnal import SignalGroupDescriptor
+
+from diffseg.registry import knob
+
+if TYPE_CHECKING:
+    from diffseg.card import Card
+    from diffseg.case import Case
+    from diffseg.checkpoint import Checkpoint
+    from diffseg.ensemble import Snapshot
+    from diffseg.grid import Box
+    from diffseg.modes import Mode
+    from diffseg.plan import SamplePlan
+
+Plane = Literal["axial", "coronal", "sagittal", "3d"]
+State = Literal["idle", "running", "paused", "cancelling"]
+
+# Raise when another thread assigns; napari's own switch, so that one variable guards both.
+THREAD_CHECK = "NAPARI_ENSURE_PLUGIN_MAIN_THREAD"
+
+# Maps that a person can switch on and off, in the order of the panel.
+MAP_NAMES = ("inner", "outer", "variance", "entropy", "mean")
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """What a person sets before a run; ``sampler_settings`` are the knobs of the sampler named."""
+
+    sampler: str = "ddim"
+    sampler_settings: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = knob(5, low=1, high=1000, help="Denoising steps for one mask")
+    members: int = knob(16, low=1, high=1000, help="Masks in the ensemble")
+    seed: int = knob(42, low=0, high=2**31 - 1, help="The same seed gives the same masks")
+    device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryView:
+    """One run towards one mask, as far as it has come.
+
+    ``x`` and ``x0 (T + 1, *W)`` float16 in [-1, 1] are buffers that the worker fills: slot 0 is the starting
+    noise, slot ``k`` the state after step ``k``; slots beyond ``done`` are not yet computed. Voxel ``i`` of the
+    window lies at voxel ``offset + step * i`` of the case. ``times`` and ``log_snr`` have an entry per slot
+    (``log_snr`` is infinite for the clean mask), ``changes`` one per finished step: the mean absolute change
+    of ``x0`` (NaN for the first).
+    """
+
+    run_id: int
+    x: np.ndarray
+    x0: np.ndarray
+    done: int
+    total: int
+    offset: tuple[float, ...]
+    step: tuple[float, ...]
+    times: tuple[float, ...]
+    log_snr: tuple[float, ...]
+    changes: tuple[float, ...]
+    member: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Layers of an ensemble of ``members`` masks on the box ``roi`` of the case grid, all ``(*roi)``.
+
+    ``inner`` and ``outer`` are label maps (uint8): classes agreed on by at least 95 % and at least 5 % of the
+    members; ``mean`` is the share of members with foreground in [0, 1], ``variance`` in [0, 0.25], ``entropy``
+    in [0, ln classes], all float32.
+    """
+
+    roi: Box
+    members: int
+    inner: np.ndarray
+    outer: np.ndarray
+    variance: np.ndarray
+    entropy: np.ndarray
+    mean: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class MaskState:
+    """The mask being corrected. ``labels (*S)`` uint8 is the very array of its layer, on the scan's grid."""
+
+    labels: np.ndarray
+    source: str
+    name: str
+    case: Case
+    plan: SamplePlan | None = None
+    selected: int = 1
+    dirty: bool = True
+    path: Path | None = None
+    saved_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What the job bar shows. ``seconds_left`` is None until it can be told."""
+
+    name: str = ""
+    state: State = "idle"
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+    device: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Message:
+    """One sentence for the person."""
+
+    text: str
+    kind: Literal["info", "warning", "error"] = "info"
+
+
+class View(Protocol):
+    """What commands may ask of the viewer; given by ``LayerSync``."""
+
+    def centre_voxel(self) -> tuple[int, ...] | None:
+        """Voxel of the case at the centre of the view, None without a case."""
+        ...
+
+    def shutdown(self) -> None:
+        """Let go of the viewer; safe to call again."""
+        ...
+
+
+# Field: the fields whose change makes it meaningless. It then falls back to its default.
+DEPENDS: dict[str, tuple[str, ...]] = {
+    "checkpoint": ("model_path",),
+    "roi": ("case", "model"),
+    "region_box": ("case",),
+    "plan": ("case", "model"),
+    "trajectory": ("case", "model"),
+    "step": ("case", "model"),
+    "snapshot": ("case", "model"),
+    "modes": ("case", "model"),
+    "maps": ("case", "model"),
+    "mode": ("case", "model"),
+    "mask": ("case",),
+}
+
+# Compared by value, so that assigning what is already there tells nobody.
+VALUES = ("settings", "roi", "region_box", "step", "follow", "side_by_side", "shown", "mode", "plane", "job")
+
+# Live objects, of no interest to observers.
+SILENT = ("inline", "view", "live")
+
+OBSERVED = (
+    "case", "model", "model_path", "checkpoint", "plan", "trajectory", "snapshot", "modes", "maps", "mask",
+    "message", *VALUES,
+)  # fmt: skip
+
+
+@dataclass(eq=False, kw_only=True)
+class Session:
+    """See the module. Connect to ``session.events.<field>``; callbacks get ``(new, old)`` or fewer.
+
+    ``job`` mirrors the one running Job. ``step`` is the slot of the trajectory on display, ``shown`` the ensemble
+    maps that are switched on, ``mode`` the index of the mode shown as a layer. ``plan`` describes the run that
+    the trajectory and the ensemble came from. ``inline`` runs jobs in the caller, for scripts and tests.
+    """
+
+    case: Case | None = None
+    model: Card | None = None
+    model_path: Path | None = None
+    checkpoint: Checkpoint | None = None
+    settings: SampleSettings = SampleSettings()
+    roi: Box | None = None
+    region_box: bool = False
+    plan: SamplePlan | None = None
+    trajectory: TrajectoryView | None = None
+    step: int = 0
+    follow: bool = True
+    side_by_side: bool = True
+    snapshot: Snapshot | None = None
+    modes: tuple[Mode, ...] = ()
+    maps: Maps | None = None
+    shown: frozenset[str] = frozenset({"inner", "outer"})
+    mode: int | None = None
+    mask: MaskState | None = None
+    plane: Plane | None = None
+    job: JobState = JobState()
+    message: Message | None = None
+    inline: bool = False
+    view: View | None = None
+    live: Any = None
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
+        equality_operators={name: eq if name in VALUES else is_ for name in OBSERVED},
+        signal_aliases=dict.fromkeys(SILENT),
+    )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _FIELDS:
+            raise AttributeError(f"Session has no field {name!r}")
+        _refuse_other_threads(name)
+        before = self.__dict__.get(name, value)
+        object.__setattr__(self, name, value)
+        if before is not value:
+            self._clear_dependents(name)
+
+    def _clear_dependents(self, changed: str) -> None:
+        """Observers of ``changed`` are told after this, and so find its dependents cleared."""
+        for name, sources in DEPENDS.items():
+            if changed in sources and name in self.__dict__:
+                setattr(self, name, _FIELDS[name].default)
+
+    def blockers(self, verb: str) -> list[str]:
+        """Sentences that say why ``verb`` cannot run now; empty when it can.
+
+        Raises:
+            KeyError: for a verb that does not exist.
+        """
+        return [sentence for wanted in VERBS[verb] if (sentence := _missing(self, wanted))]
+
+    def window(self) -> tuple[int, ...] | None:
+        """The model's window in voxels of the case, never larger than it; None without case or model."""
+        if self.case is None or self.model is None or self.case.ndim != self.model.spatial:
+            return None
+        mm = self.model.spacing_mm or self.case.spacing_mm
+        sides = zip(self.model.window, mm, self.case.spacing_mm, self.case.image.shape[1:], strict=True)
+        return tuple(min(size, max(1, round(w * m / own))) for w, m, own, size in sides)
+
+    def sources(self) -> tuple[tuple[str, str], ...]:
+        """``(key, words)`` of everything that ``commands.promote`` can make editable now."""
+        found = []
+        if self.snapshot is not None:
+            n = self.snapshot.members
+            found += [(f"mode:{m.index}", mode_words(m, n)) for m in self.modes]
+            found += [("mean", "mean of the masks"), ("inner", "95 % inner"), ("outer", "5 % outer")]
+            found += [(f"member:{i}", f"mask {i + 1}") for i in range(n)]
+        elif self.trajectory is not None and self.trajectory.done > 0:
+            found.append(("trajectory", f"x̂0 at step {self.trajectory.done}"))
+        return tuple(found) + ((("empty", "an empty mask"),) if self.case is not None else ())
+
+
+_FIELDS: dict[str, dataclasses.Field] = {f.name: f for f in dataclasses.fields(Session)}
+
+# What each verb needs, in the order in which a person would provide it.
+VERBS: dict[str, tuple[str, ...]] = {
+    "open": ("idle",),
+    "choose": ("idle",),
+    "region": ("case", "idle"),
+    "play": ("case", "model", "fit", "idle"),
+    "step": ("case", "model", "fit", "idle or paused"),
+    "grow": ("case", "model", "fit", "idle"),
+    "pause": ("running",),
+    "resume": ("paused",),
+    "cancel": ("busy",),
+    "reset": ("trajectory",),
+    "promote": ("case",),
+    "save": ("mask",),
+}
+
+
+def mode_words(mode: Mode, members: int) -> str:
+    """``mode 1 (19/32)``: people count from one; frequencies are shares."""
+    return f"mode {mode.index + 1} ({round(mode.frequency * members)}/{members})"
+
+
+def _missing(session: Session, wanted: str) -> str:
+    """The sentence for an unmet need, or an empty string."""
+    state = session.job.state
+    checks = {
+        "case": (session.case is not None, "Open a scan first: drop a NIfTI file here, or try a sample."),
+        "model": (session.model is not None, "Choose a model first."),
+        "idle": (state == "idle", f"{session.job.name or 'A run'} is not finished: wait for it, or stop it."),
+        "idle or paused": (state in ("idle", "paused"), f"{session.job.name} is running: pause or stop it first."),
+        "running": (state == "running", "Nothing is running."),
+        "paused": (state == "paused", "Nothing is paused."),
+        "busy": (state in ("running", "paused"), "Nothing is running."),
+        "trajectory": (session.trajectory is not None, "There is no trajectory yet: press Play."),
+        "mask": (session.mask is not None, "There is no mask to save yet: make one editable first."),
+    }
+    if wanted == "fit":
+        return _misfit(session)
+    met, sentence = checks[wanted]
+    return "" if met else sentence
+
+
+def _misfit(session: Session) -> str:
+    case, model = session.case, session.model
+    if case is None or model is None:
+        return ""
+    if case.ndim != model.spatial:
+        return f"{model.title} segments {model.spatial}D scans, this one is {case.ndim}D: choose another model."
+    if len(case.channels) != len(model.channels):
+        wanted, given = ", ".join(model.channels), ", ".join(case.channels)
+        return (
+            f"{model.title} expects {len(model.channels)} channels ({wanted}); the scan has {len(case.channels)} "
+            f"({given}): choose its layers on the Case page."
+        )
+    return ""
+
+
+def _refuse_other_threads(name: str) -> None:
+    if os.environ.get(THREAD_CHECK) == "1" and threading.current_thread() is not threading.main_thread():
+        raise AssertionError(f"session.{name} was assigned outside the GUI thread")
+
+
+_sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
+
+
+def session_for(viewer: Any) -> Session:
+    """The Session of a viewer (or of napari's proxy of it), made at the first call and gone with the viewer."""
+    return _sessions.setdefault(unwrapped(viewer), Session())
+
+
+def unwrapped(thing: Any) -> Any:
+    """The real viewer or layer behind napari's proxy, or ``thing`` itself."""
+    return getattr(thing, "__wrapped__", thing)

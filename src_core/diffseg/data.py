@@ -17,7 +17,7 @@ from diffseg.card import Card
 from diffseg.errors import CaseError, PlanError
 from diffseg.io import read_case
 from diffseg.preprocess import prepare
-from diffseg.train_plan import AugmentPlan, DataPlan
+from diffseg.train_plan import AugmentPlan
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,22 +29,22 @@ class Example:
     labels: NDArray[np.uint8]
 
 
-def read_split(plan: DataPlan) -> dict[str, list[str]]:
+def read_names(split_file: Path) -> dict[str, list[str]]:
     """The names in ``train`` and ``validation``.
 
     Raises:
         PlanError: no such file, no JSON, a list missing, or a name in both.
     """
     try:
-        split = json.loads(plan.split.read_text(encoding="utf-8"))
+        split = json.loads(split_file.read_text(encoding="utf-8"))
         sides = {side: [str(name) for name in split[side]] for side in ("train", "validation")}
     except (OSError, ValueError, KeyError, TypeError) as bad:
         raise PlanError(
-            f"{plan.split} must be a JSON file with the lists 'train' and 'validation' ({bad!r}); write one."
+            f"{split_file} must be a JSON file with the lists 'train' and 'validation' ({bad!r}); write one."
         ) from None
     both = set(sides["train"]) & set(sides["validation"])
     if both:
-        raise PlanError(f"{plan.split} has {sorted(both)[0]} in training and in validation; keep it in one of them.")
+        raise PlanError(f"{split_file} has {sorted(both)[0]} in training and in validation; keep it in one of them.")
     return sides
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from diffseg.checkpoint import build_network, build_schedule, save_checkpoint
 from diffseg.codec import MaskCodec
-from diffseg.data import Augmenter, Example, load_example, read_split
+from diffseg.data import Augmenter, Example, load_example, read_names
 from diffseg.denoise import HEADS, NetworkDenoiser
 from diffseg.errors import PlanError
 from diffseg.losses import cross_entropy, dice_loss
@@ -131,7 +131,7 @@ class Trainer:
 
     def __init__(self, plan: TrainPlan, device: torch.device) -> None:
         self.plan, self.device = plan, device
-        split = read_split(plan.data)
+        split = read_names(plan.data.split)
         self.train = [load_example(plan.data.folder, n, plan.model) for n in split["train"]]
         names = split["validation"][: plan.fit.validate_cases]
         self.validation = [load_example(plan.data.folder, n, plan.model) for n in names]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from diffseg.nets.blocks import ResBlock, TimeEmbedding, conv
+from diffseg.nets.blocks import ResBlock, TimeEmbedding, channels_last, conv
 from diffseg.registry import Registry
 
 ARCHITECTURES: Registry[type] = Registry("architecture")
@@ -73,7 +73,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor, image: Tensor) -> Tensor:
         """``x (B, K, *S)``, ``t (B,)`` in [0, 1] and ``image (B, C, *S)`` to ``(B, K, *S)``."""
         emb = self.time(t)
-        h = self.stem(torch.cat([image, x], dim=1))
+        h = self.stem(torch.cat([image, x], dim=1).contiguous(memory_format=channels_last(self.config.spatial)))
         skips = []
         for level, blocks in enumerate(self.encoder):
             h = run(blocks, h, emb)

@@ -1,0 +1,59 @@
+"""The command line: ``diffseg models | sample | measure | train | evaluate``.
+
+Exit codes: 0 done; 2 wrong usage or unusable input, with one sentence on standard error; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from diffseg.errors import DiffsegError
+
+COMMANDS = ("models", "sample", "measure", "train", "evaluate")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one sentence."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Print what is wrong and where help is, and leave with 2."""
+        sys.stderr.write(f"{self.prog}: {message}; see '{self.prog} --help'.\n")
+        raise SystemExit(2)
+
+
+def parser() -> Parser:
+    """The parser with all commands; each lives in ``diffseg.cli.<command>``."""
+    top = Parser(prog="diffseg", description="Diffusion segmentation: every plausible mask, and how it came about.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    for name in COMMANDS:
+        module = import_module(f"diffseg.cli.{name}")
+        sub = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        options = parser().parse_args(arguments)
+        options.run(options)
+    except DiffsegError as error:
+        sys.stderr.write(f"diffseg: {error}\n")
+        return 2
+    except BrokenPipeError:
+        return 0  # the reader of our output, such as head, has seen enough
+    except OSError as error:
+        sys.stderr.write(f"diffseg: {error.filename or 'A file'} cannot be used: {error.strerror or error}.\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("diffseg: interrupted; nothing half-written was left behind.\n")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""``diffseg train CONFIG.toml``: train a model; a run that was stopped goes on with ``--resume``."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+HELP = "train a model as a TOML file says"
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def add_arguments(sub: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    sub.add_argument("config", type=Path, metavar="CONFIG.toml")
+    sub.add_argument("--resume", action="store_true", help="go on from the last saved state")
+    sub.add_argument("--device", default="auto", help="auto, cuda, mps or cpu (default auto)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, printing a line now and then."""
+    from diffseg.devices import choose_device  # torch, only now
+    from diffseg.train import fit
+    from diffseg.train_plan import read_train_plan
+
+    plan = read_train_plan(options.config)
+    last = 0.0
+    for step in fit(plan, choose_device(options.device), options.resume):
+        if step.validation or step.done == step.total or time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            losses = ", ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
+            dice = "".join(f"; Dice {name} {value:.3f}" for name, value in step.validation.items())
+            left = f"{step.seconds_left / 60:.0f} min left"
+            print(f"update {step.done}/{step.total}: {losses}{dice}; {left}", flush=True)
+    print(f"Model written to {plan.out / (plan.model.name + '.safetensors')}")

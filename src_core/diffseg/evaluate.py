@@ -1,0 +1,92 @@
+"""Quality of a model on labelled cases: per-class Dice and HD95."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffseg.card import Card
+from diffseg.checkpoint import Checkpoint
+from diffseg.data import case_paths, read_names
+from diffseg.errors import CaseError
+from diffseg.io import read_case
+from diffseg.metrics.overlap import dice
+from diffseg.metrics.surface import hd95
+from diffseg.plan import plan_for
+from diffseg.run import Run
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """One case: Dice and HD95 (mm) of each foreground class, NaN where a class is missing from both or one mask."""
+
+    name: str
+    dice: tuple[float, ...]
+    hd95_mm: tuple[float, ...]
+
+
+def case_names(folder: Path, split: Path | None) -> list[str]:
+    """The names in the split's list ``validation``, or every labelled case in the folder.
+
+    Raises:
+        CaseError: no labelled case; PlanError: an unusable split.
+    """
+    if split is not None:
+        return read_names(split)["validation"]
+    names = sorted(p.name.removesuffix(".nii.gz") for p in (folder / "labels").glob("*.nii.gz"))
+    if not names:
+        raise CaseError(f"{folder} has no labels/*.nii.gz; give a folder with images/ and labels/ of the same names.")
+    return names
+
+
+def evaluate(
+    checkpoint: Checkpoint, folder: Path, names: Sequence[str], members: int = 1, **choices: Any
+) -> Iterator[CaseScore]:
+    """Scores case by case. With several members their majority is scored. ``choices`` go to ``plan_for``."""
+    for name in names:
+        image, label = case_paths(folder, name)
+        case = read_case([image], [label], checkpoint.card.channels)
+        plan = plan_for(checkpoint.card, checkpoint.sha256, (image,), (label,), members=members, **choices)
+        job = Run(plan, case, checkpoint)
+        ensemble = job.ensemble()
+        for _ in job.grow(ensemble, members):
+            pass
+        got, truth = ensemble.snapshot().consensus(0.5), next(iter(case.raters.values()))
+        pairs = [(got == k, truth == k) for k in range(1, len(checkpoint.card.classes))]
+        distances = tuple(hd95(a, b, case.spacing_mm) for a, b in pairs)
+        yield CaseScore(name, tuple(dice(a, b) for a, b in pairs), distances)
+
+
+def summary(scores: Sequence[CaseScore], card: Card) -> dict[str, Any]:
+    """Mean and standard deviation over the cases for each class, and over classes and cases together.
+
+    NaN and infinite values (a class missing from one of the masks) are left out of the means and counted.
+    """
+    result: dict[str, Any] = {"model": card.name, "cases": len(scores), "classes": {}}
+    for measure in ("dice", "hd95_mm"):
+        values = np.array([getattr(s, measure) for s in scores], dtype=float)
+        values[~np.isfinite(values)] = np.nan
+        for k, info in enumerate(card.classes[1:]):
+            row = result["classes"].setdefault(info.name, {})
+            row[measure] = {
+                "mean": float(np.nanmean(values[:, k])),
+                "std": float(np.nanstd(values[:, k])),
+                "left_out": int(np.isnan(values[:, k]).sum()),
+            }
+        result[measure] = float(np.nanmean(values))
+    return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """The summary as aligned text."""
+    lines = [f"{result['model']}, {result['cases']} cases", f"{'class':16} {'Dice':>15} {'HD95 (mm)':>15}"]
+    for name, row in result["classes"].items():
+        cells = [f"{row[m]['mean']:.3f} ± {row[m]['std']:.3f}" for m in ("dice", "hd95_mm")]
+        left = row["hd95_mm"]["left_out"]
+        lines.append(f"{name:16} {cells[0]:>15} {cells[1]:>15}" + (f"  ({left} left out)" if left else ""))
+    lines.append(f"{'mean':16} {result['dice']:>15.3f} {result['hd95_mm']:>15.3f}")
+    return "\n".join(lines)

@@ -1,0 +1,191 @@
+"""A sampling run: a plan brought to life on one case, as iterators of frozen records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffseg.case import Case
+from diffseg.checkpoint import Checkpoint
+from diffseg.denoise import Denoiser
+from diffseg.devices import choose_device, is_out_of_memory, release_memory
+from diffseg.ensemble import Ensemble, Snapshot
+from diffseg.errors import CaseError, CheckpointError, DeviceError, PlanError
+from diffseg.plan import SamplePlan
+from diffseg.preprocess import Prepared, prepare
+from diffseg.records import from_dict
+from diffseg.sample import SAMPLERS, Noise, Sampler, Step
+
+# Members denoised together on a GPU; a CPU gains nothing from batches.
+GPU_BATCH = 8
+# A region may be this many times the model's window before it must be given by the person.
+LARGEST_REGION = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Growth:
+    """Progress of a growing ensemble: ``done`` of ``total`` network passes counted per member.
+
+    ``step`` is the newest denoising step (its batch is ``members``); ``snapshot`` is set when members were finished,
+    else None. ``note`` is a sentence for the person, usually empty.
+    """
+
+    done: int
+    total: int
+    members: tuple[int, ...]
+    step: Step
+    snapshot: Snapshot | None = None
+    note: str = ""
+
+
+class Run:
+    """One plan on one case. Iterators may be closed at any step; nothing of torch's state stays open."""
+
+    def __init__(self, plan: SamplePlan, case: Case, checkpoint: Checkpoint) -> None:
+        """Prepare the image and the sampler.
+
+        Raises:
+            PlanError, CaseError, CheckpointError, DeviceError: one sentence on what does not fit.
+        """
+        card = checkpoint.card
+        if plan.model_sha256 != checkpoint.sha256:
+            raise CheckpointError(
+                f"The plan was made with another file of {plan.model} (SHA-256 {plan.model_sha256[:12]}…, this one "
+                f"{checkpoint.sha256[:12]}…); give the checkpoint that it names."
+            )
+        refuse_misfit(case, checkpoint)
+        self.plan, self.case, self.checkpoint = plan, case, checkpoint
+        self.codec = checkpoint.codec
+        self.levels = checkpoint.schedule.levels(plan.steps)
+        self.sampler: Sampler = from_dict(SAMPLERS[plan.sampler], plan.sampler_settings, "The sampler", PlanError)
+        self.prepared: Prepared = prepare(case, card.rule, plan.box)
+        refuse_large(self.prepared, checkpoint)
+        self.shape = self.prepared.image.shape[1:]
+        self.device = choose_device(plan.device)
+        self._denoiser: Denoiser | None = None
+
+    @property
+    def steps(self) -> int:
+        """Network passes per member."""
+        return len(self.levels) - 1
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The model bound to this image, on ``device``; made when first needed."""
+        if self._denoiser is None:
+            network = self.checkpoint.network.to(self.device)
+            del network  # ``to`` moves a module in place
+            image = torch.as_tensor(self.prepared.image)[None].to(self.device)
+            self._denoiser = self.checkpoint.denoiser(image)
+        return self._denoiser
+
+    def initial(self, members: tuple[int, ...] = (0,)) -> Tensor:
+        """The noise that these members start from, ``(B, K, *W)``."""
+        return self.noise(members).draw(0, (self.codec.classes, *self.shape), self.device)
+
+    def noise(self, members: tuple[int, ...], seed: int | None = None) -> Noise:
+        """The members' noise, of the plan's seed unless another is given."""
+        return Noise(self.plan.seed if seed is None else seed, members)
+
+    def trajectory(self, member: int = 0, start: Step | None = None, seed: int | None = None) -> Iterator[Step]:
+        """The steps of one member, from noise, or from a kept ``start`` with the noise of another ``seed`` (a branch)."""
+        x = self.initial((member,)) if start is None else start.x.to(self.device)
+        first = 0 if start is None else start.done
+        yield from self.sampler.steps(self.denoiser, x, self.noise((member,), seed), self.levels, first)
+
+    def ensemble(self) -> Ensemble:
+        """An empty ensemble on the region of the case."""
+        return Ensemble(self.codec.classes, self.prepared.roi.shape)
+
+    def grow(self, ensemble: Ensemble, target: int) -> Iterator[Growth]:
+        """Add members until there are ``target``; those already present are not drawn again.
+
+        When memory runs out the batch is halved, then the CPU takes over; each change is told in ``note``.
+
+        Raises:
+            DeviceError: even one member does not fit.
+        """
+        todo = [m for m in range(target) if m not in ensemble.ids]
+        total, done = len(todo) * self.steps, 0
+        batch = GPU_BATCH if self.device.type == "cuda" else 1
+        note = ""
+        while todo:
+            members = tuple(todo[:batch])
+            try:
+                for growth in self._grow_batch(ensemble, members, done, total, note):
+                    note = ""
+                    yield growth
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                batch, note = self._shrink(len(members))
+                continue
+            todo, done = todo[len(members) :], done + len(members) * self.steps
+
+    def _grow_batch(
+        self, ensemble: Ensemble, members: tuple[int, ...], done: int, total: int, note: str
+    ) -> Iterator[Growth]:
+        steps = self.sampler.steps(self.denoiser, self.initial(members), self.noise(members), self.levels)
+        for step in steps:
+            snapshot = None
+            if step.done == step.total:
+                for m, x0 in zip(members, step.x0, strict=True):
+                    ensemble.add(self.mask(x0[None]), m)
+                snapshot = ensemble.snapshot()
+            yield Growth(done + step.done * len(members), total, members, step, snapshot, note)
+            note = ""
+
+    def _shrink(self, batch: int) -> tuple[int, str]:
+        """The next smaller way to go on after memory ran out, and the sentence that says so."""
+        release_memory()
+        if batch > 1:
+            return batch // 2, f"Memory ran out with {batch} members at a time; going on with {batch // 2}."
+        if self.device.type != "cpu":
+            before, self.device, self._denoiser = self.device, torch.device("cpu"), None
+            return 1, f"The memory of {before.type.upper()} is too small for this region; going on with the CPU."
+        side = "×".join(str(s) for s in self.shape)
+        raise DeviceError(
+            f"Memory ran out with one member of {side} voxels; close other programs or choose a smaller region."
+        )
+
+    def mask(self, x0: Tensor) -> NDArray[np.uint8]:
+        """Labels on the region of the case, ``(*roi)`` uint8, from ``x0 (1, K, *W)`` on the model's window.
+
+        Probabilities, not labels, are brought back to the scan's grid, so that resampled borders stay smooth.
+        """
+        p = self.codec.probabilities(x0.float())[0].cpu().numpy()
+        return np.asarray(self.prepared.restore(p).argmax(axis=0), dtype=np.uint8)
+
+    def display(self, x: Tensor) -> NDArray[np.float32]:
+        """One member's field to look at, ``(*W)``: -1 background, +1 foreground; ``x (1, K, *W)``."""
+        return self.codec.foreground(x.float())[0].cpu().numpy()
+
+
+def refuse_misfit(case: Case, checkpoint: Checkpoint) -> None:
+    """Raise ``CaseError`` unless the case has the model's dimensions and channels."""
+    card = checkpoint.card
+    if case.ndim != card.spatial:
+        raise CaseError(
+            f"{card.name} takes {card.spatial}D images, but this one is {case.ndim}D; choose another model or image."
+        )
+    if len(case.image) != len(card.channels):
+        raise CaseError(
+            f"{card.name} expects {len(card.channels)} channel(s) ({', '.join(card.channels)}), but the case has "
+            f"{len(case.image)} ({', '.join(case.channels)}); give one image per channel, in that order."
+        )
+
+
+def refuse_large(prepared: Prepared, checkpoint: Checkpoint) -> None:
+    """Raise ``PlanError`` for a region far larger than the model was made for."""
+    window, shape = checkpoint.card.window, prepared.image.shape[1:]
+    if np.prod(shape) > LARGEST_REGION * np.prod(window):
+        have, want = ("×".join(str(s) for s in side) for side in (shape, window))
+        raise PlanError(
+            f"The region has {have} voxels on the model's grid, but {checkpoint.card.name} was made for about {want}; "
+            "give a region around the structure (--roi z0:z1,y0:y1,x0:x1, or the Region box)."
+        )

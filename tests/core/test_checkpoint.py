@@ -1,0 +1,110 @@
+"""The house format: round trip, refusal of everything else, nothing executed."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from oracle import save_tiny, tiny_card
+from safetensors.torch import load_file, save_file
+
+from diffseg.card import METADATA_KEY, read_card
+from diffseg.checkpoint import build_network, load_checkpoint, save_checkpoint
+from diffseg.errors import CheckpointError
+from diffseg.records import to_json
+
+
+def test_card_and_weights_come_back_unchanged(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.safetensors"
+    card = replace(save_tiny(path), quality={"Dice": 0.5})
+    network = load_checkpoint(path).network
+    save_checkpoint(path, card, network)
+    again = load_checkpoint(path)
+    assert again.card == card
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.network.parameters(), strict=True))
+    assert read_card(path) == (card, again.sha256)
+
+
+def test_half_precision_weights_are_widened_on_loading(tmp_path: Path) -> None:
+    path = tmp_path / "half.safetensors"
+    card = tiny_card()
+    network = build_network(card)
+    save_checkpoint(path, card, network, torch.float16)
+    loaded = load_checkpoint(path).network
+    for a, b in zip(network.parameters(), loaded.parameters(), strict=True):
+        assert b.dtype == torch.float32
+        assert torch.equal(a.half().float(), b)
+
+
+class Bomb:
+    """Unpickling this would create a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return (Path.touch, (self.target,))
+
+
+@pytest.mark.parametrize("name", ["evil.pt", "evil.pth", "evil.safetensors"])
+def test_a_checkpoint_that_would_run_code_is_refused_and_not_run(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(pickle.dumps(Bomb(tmp_path / "harm")))
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    assert not (tmp_path / "harm").exists()
+    assert "\n" not in str(caught.value)
+
+
+def test_damage_is_told_in_a_sentence(tmp_path: Path) -> None:
+    good = tmp_path / "tiny.safetensors"
+    card = save_tiny(good)
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(good.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="damaged or cut short"):
+        load_checkpoint(cut)
+    empty = tmp_path / "empty.safetensors"
+    empty.touch()
+    with pytest.raises(CheckpointError, match="not a whole"):
+        load_checkpoint(empty)
+    bare = tmp_path / "bare.safetensors"
+    save_file(load_file(good), bare)
+    with pytest.raises(CheckpointError, match="without a diffseg card"):
+        load_checkpoint(bare)
+    other = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(1)}, other, metadata={METADATA_KEY: to_json(card)})
+    with pytest.raises(CheckpointError, match="do not fit its card"):
+        load_checkpoint(other)
+    with pytest.raises(CheckpointError, match="There is no checkpoint"):
+        load_checkpoint(tmp_path / "missing.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"classes": "many"}, "classes"), ({"unknown": 1}, "unknown"), ({"steps": None}, "steps")],
+)
+def test_a_wrong_card_names_its_field(tmp_path: Path, change: dict[str, object], word: str) -> None:
+    path = tmp_path / "wrong.safetensors"
+    values = json.loads(to_json(tiny_card())) | change
+    save_file({"a": torch.zeros(1)}, path, metadata={METADATA_KEY: json.dumps(values)})
+    with pytest.raises(CheckpointError, match=word):
+        read_card(path)
+
+
+def test_a_failed_save_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tiny.safetensors"
+    card = save_tiny(path)
+    before = path.read_bytes()
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("diffseg.checkpoint.save_file", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(path, card, build_network(card))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.safetensors"]

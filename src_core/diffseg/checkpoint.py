@@ -16,8 +16,8 @@ from diffseg.card import METADATA_KEY, Card, read_card
 from diffseg.codec import MaskCodec
 from diffseg.denoise import HEADS, NetworkDenoiser
 from diffseg.errors import CheckpointError
+from diffseg.nets import ARCHITECTURES
 from diffseg.nets.blocks import channels_last
-from diffseg.nets.unet import ARCHITECTURES
 from diffseg.noise import SCHEDULES, NoiseSchedule
 from diffseg.records import from_dict, to_json
 

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from diffseg.nets.architecture import ARCHITECTURES
 from diffseg.nets.blocks import ResBlock, TimeEmbedding, channels_last, conv
-from diffseg.registry import Registry
-
-ARCHITECTURES: Registry[type] = Registry("architecture")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The registry of network architectures; an entry is a module class with a ``Config`` dataclass.
 
-A mask network is called as ``network(x, t, image)``: ``x (B, K, *S)`` the noisy mask, ``t (B,)`` the time it is
-told, ``image (B, C, *S)``.
+A mask network is called as ``network(x, t, image)``: ``x (B, K, *S)`` the noisy mask, ``t (B,)`` the time it
+is told, ``image (B, C, *S)``.
 """
 
 from __future__ import annotations

@@ -38,7 +38,9 @@ class GuidedClassifierConfig(GuidedUNetConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pool == "attention" and self.side < 1:
-            raise CheckpointError("A classifier with an attention pool needs the side of its feature map; give it.")
+            raise CheckpointError(
+                "A classifier with an attention pool needs the side of its feature map; give it."
+            )
 
 
 @ARCHITECTURES.add("guided-classifier", "Classifier of noised images (encoder of the guided-diffusion U-Net)")
@@ -84,7 +86,9 @@ class GuidedClassifier(nn.Module):
         want = config.side * self.stride
         if config.pool == "attention" and tuple(x.shape[2:]) != (want, want):
             have = "×".join(str(n) for n in x.shape[2:])
-            raise CaseError(f"This classifier takes images of {want}×{want} pixels, not {have}; resize or crop them.")
+            raise CaseError(
+                f"This classifier takes images of {want}×{want} pixels, not {have}; resize or crop them."
+            )
         emb = self.time_embed(sinusoid(t, config.base, config.max_period))
         h = x.contiguous(memory_format=channels_last(2))
         means = []

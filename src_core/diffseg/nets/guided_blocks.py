@@ -1,6 +1,7 @@
 """Blocks of the guided-diffusion family of U-Nets, in two dimensions.
 
-The names of parameters are those in which checkpoints of the family are published, so weights load as they are.
+The names of parameters are those in which checkpoints of the family are published, so weights load as they
+are.
 
 Symbols: ``B`` batch, ``C`` channels, ``H``, ``W`` rows and columns, ``T = H W`` positions, ``E`` width of the
 time embedding.
@@ -56,7 +57,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to the same shape."""
         flat = x.flatten(2)
-        out: Tensor = x + self.proj_out(attend(self.qkv(self.norm(flat)), self.heads, self.order)).view(x.shape)
+        out: Tensor = x + self.proj_out(attend(self.qkv(self.norm(flat)), self.heads, self.order)).view(
+            x.shape
+        )
         return out
 
 
@@ -94,7 +97,13 @@ class GuidedResBlock(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, embedding: int, scale_shift: bool, dropout: float, resampling: Resampling
+        self,
+        inputs: int,
+        outputs: int,
+        embedding: int,
+        scale_shift: bool,
+        dropout: float,
+        resampling: Resampling,
     ) -> None:
         super().__init__()
         self.scale_shift = scale_shift
@@ -145,7 +154,9 @@ class AttentionPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, side, side)`` to ``(B, outputs)``."""
         flat = x.flatten(2)
-        flat = torch.cat([flat.mean(dim=2, keepdim=True), flat], dim=2) + self.positional_embedding.to(x.dtype)
+        flat = torch.cat([flat.mean(dim=2, keepdim=True), flat], dim=2) + self.positional_embedding.to(
+            x.dtype
+        )
         # The pool of the published classifiers has the new order whatever their attention blocks have.
         pooled: Tensor = self.c_proj(attend(self.qkv_proj(flat), self.heads, "new"))
         return pooled[:, :, 0]

@@ -40,9 +40,10 @@ class GuidedUNetConfig:
 
     Read from the tensors: ``inputs`` and ``outputs`` channels of the whole network (image and x together),
     ``base`` width of the sinusoid, ``widths`` and ``blocks`` per resolution, finest first, ``attention`` as
-    downsampling factors, ``labels`` rows of class embeddings (0: not conditional), ``middle_blocks``, ``spare``
-    layers without parameters before the output norm. Never seen in the tensors: ``heads`` or ``head_channels``
-    (which wins over it), ``heads_up`` of the decoder, ``head_order``, ``mask_first``, ``max_period``, ``final``.
+    downsampling factors, ``labels`` rows of class embeddings (0: not conditional), ``middle_blocks``,
+    ``spare`` layers without parameters before the output norm. Never seen in the tensors: ``heads`` or
+    ``head_channels`` (which wins over it), ``heads_up`` of the decoder, ``head_order``, ``mask_first``,
+    ``max_period``, ``final``.
     """
 
     inputs: int
@@ -68,10 +69,14 @@ class GuidedUNetConfig:
 
     def __post_init__(self) -> None:
         if not self.widths or len(self.blocks) != len(self.widths):
-            raise CheckpointError(f"A U-Net needs one block count per width, not {self.blocks} for {self.widths}.")
+            raise CheckpointError(
+                f"A U-Net needs one block count per width, not {self.blocks} for {self.widths}."
+            )
         wrong = [w for w in self.widths if w % GROUPS]
         if wrong:
-            raise CheckpointError(f"Widths must be multiples of {GROUPS} for the group norms, not {wrong[0]}.")
+            raise CheckpointError(
+                f"Widths must be multiples of {GROUPS} for the group norms, not {wrong[0]}."
+            )
 
     @property
     def embedding(self) -> int:
@@ -127,7 +132,9 @@ class Encoder:
         return Downsample(self.width, self.config.resample_conv)
 
 
-def res_block(config: GuidedUNetConfig, inputs: int, outputs: int, resampling: Resampling = "none") -> GuidedResBlock:
+def res_block(
+    config: GuidedUNetConfig, inputs: int, outputs: int, resampling: Resampling = "none"
+) -> GuidedResBlock:
     """A residual block as the configuration has them."""
     return GuidedResBlock(inputs, outputs, config.embedding, config.scale_shift, config.dropout, resampling)
 
@@ -194,17 +201,21 @@ class GuidedUNet(nn.Module):
         if not self.config.labels:
             return emb
         if label is None:
-            raise CheckpointError(f"This network was trained with {self.config.labels} class labels; give it one.")
+            raise CheckpointError(
+                f"This network was trained with {self.config.labels} class labels; give it one."
+            )
         if label.is_floating_point():
             return emb + label.to(emb) @ self.label_emb.weight.to(emb)
         return emb + self.label_emb(label)
 
-    def forward(self, x: Tensor, t: Tensor, image: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, image: Tensor | None = None, label: Tensor | None = None
+    ) -> Tensor:
         """The network's output ``(B, outputs, H, W)``.
 
-        ``x (B, K, H, W)``; ``t (B,)`` in the unit it was trained with; ``image (B, C, H, W)``, None for networks
-        that see ``x`` only. ``label`` is ``(B,)`` integers, or ``(B, labels)`` floats that mix the label
-        embeddings with these weights (each row of a one-hot matrix gives that label).
+        ``x (B, K, H, W)``; ``t (B,)`` in the unit it was trained with; ``image (B, C, H, W)``, None for
+        networks that see ``x`` only. ``label`` is ``(B,)`` integers, or ``(B, labels)`` floats that mix the
+        label embeddings with these weights (each row of a one-hot matrix gives that label).
 
         Raises:
             CheckpointError: a conditional network without a label.

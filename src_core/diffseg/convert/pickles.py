@@ -11,6 +11,7 @@ The few functions by which PyTorch stores tensors are recognised by name and car
 from __future__ import annotations
 
 import pickletools
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,12 @@ from diffseg.errors import CheckpointError
 LARGEST_PICKLE_BYTES = 64_000_000
 # Dictionary keys that are kept; hashing anything deeper could exhaust the stack.
 PLAIN_KEYS = (str, int, float, bool, bytes, type(None))
+
+# What reading a damaged or hostile file can raise, here, in zipfile and in PyTorch.
+DAMAGE = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError),
+    *(TypeError, ValueError, struct.error),
+)
 
 Construct = Callable[[tuple[Any, ...]], Any]
 
@@ -71,7 +78,7 @@ class PickleReader:
                 if opcode.name == "STOP":
                     return self._stack.pop()
                 self._step(opcode.name, argument)
-        except _DAMAGE as bad:
+        except DAMAGE as bad:
             raise CheckpointError(f"Its description is damaged ({type(bad).__name__}).") from None
         raise CheckpointError("Its description is cut short.")
 
@@ -196,8 +203,6 @@ class PickleReader:
                 target[key] = value
 
 
-# What reading a damaged or hostile file can raise in the code above and in the functions it is given.
-_DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LITERALS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),

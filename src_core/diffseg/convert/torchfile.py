@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffseg.convert.pickles import Global, Opaque, PickleReader
+from diffseg.convert.pickles import DAMAGE, Global, Opaque, PickleReader
 from diffseg.errors import CheckpointError
 
 DTYPES = {
@@ -141,17 +141,17 @@ def read_torch_file(path: Path, tensors_only: bool = False) -> Any:
             value, names = TorchFile(path, archive).read()
     except zipfile.BadZipFile:
         raise CheckpointError(
-            f"{path.name} holds objects and not only tensors, in a format that cannot be read without running "
-            "it; save its state_dict alone with torch.save and convert that file."
+            f"{path.name} holds objects and not only tensors, in a format that cannot be read without "
+            "running it; save its state_dict alone with torch.save and convert that file."
         ) from None
-    except (CheckpointError, KeyError, OSError, RuntimeError) as bad:
+    except (CheckpointError, *DAMAGE) as bad:
         reason = bad if isinstance(bad, CheckpointError) else "A part of it is missing or damaged."
         raise CheckpointError(f"{path.name} cannot be read as a PyTorch checkpoint. {reason}") from None
     strangers = sorted(n for n in names if not is_harmless(n))
     if strangers and not tensors_only:
         raise CheckpointError(
-            f"{path.name} would run code when opened ({', '.join(strangers[:3])}), so it is refused; if you trust "
-            "its tensors, read nothing but them with --tensors-only."
+            f"{path.name} would run code when opened ({', '.join(strangers[:3])}), so it is refused; if you "
+            "trust its tensors, read nothing but them with --tensors-only."
         )
     return value
 

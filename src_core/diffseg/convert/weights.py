@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from diffseg.card import METADATA_KEY
+from diffseg.convert.pickles import DAMAGE
 from diffseg.convert.torchfile import plain, read_torch_file
 from diffseg.errors import CheckpointError
 
@@ -68,16 +70,18 @@ def _open(path: Path, tensors_only: bool) -> tuple[Any, tuple[str, ...]]:
     if path.suffix.lower() == ".safetensors":
         return _open_safetensors(path), ()
     try:
-        return torch.load(path, map_location="cpu", weights_only=True), ()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch talks to developers about formats
+            return torch.load(path, map_location="cpu", weights_only=True), ()
     except pickle.UnpicklingError:
         value = read_torch_file(path, tensors_only)
         return value, (
             "The file also holds objects; only its tensors and plain settings were read, nothing was run.",
         )
-    except (EOFError, KeyError, OSError, RuntimeError, ValueError, AttributeError, TypeError, AssertionError):
+    except DAMAGE:
         raise CheckpointError(
-            f"{path.name} is not a whole PyTorch checkpoint; copy or download it again, or save its state_dict "
-            "anew."
+            f"{path.name} is not a whole PyTorch checkpoint; copy or download it again, or save its "
+            "state_dict anew."
         ) from None
 
 

@@ -24,13 +24,14 @@ from psygnal import SignalGroupDescriptor
 from diffseg.registry import knob
 
 if TYPE_CHECKING:
-    from diffseg.card import Card
+    from diffseg.card import Card, ClassInfo
     from diffseg.case import Case
     from diffseg.checkpoint import Checkpoint
     from diffseg.ensemble import Snapshot
     from diffseg.grid import Box
     from diffseg.modes import Mode
     from diffseg.plan import SamplePlan
+    from napari_diffseg.layerdata import Frame
 
 Plane = Literal["axial", "coronal", "sagittal", "3d"]
 State = Literal["idle", "running", "paused", "cancelling"]
@@ -52,6 +53,28 @@ class SampleSettings:
     members: int = knob(16, low=1, high=1000, help="Masks in the ensemble")
     seed: int = knob(42, low=0, high=2**31 - 1, help="The same seed gives the same masks")
     device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Everything that decides a run, frozen when the person asked for it. Compare with ``same_run``."""
+
+    case: Case
+    model_path: Path
+    settings: SampleSettings
+    roi: Box | None
+    files: tuple[Path, ...] = ()
+    rater_files: tuple[Path, ...] = ()
+    checkpoint: Checkpoint | None = None
+
+    def same_run(self, other: Request) -> bool:
+        """Whether members drawn for the one belong to the ensemble of the other."""
+        mine, theirs = (dataclasses.replace(r.settings, members=1) for r in (self, other))
+        return self.case is other.case and (self.model_path, self.roi, mine) == (
+            other.model_path,
+            other.roi,
+            theirs,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +128,9 @@ class MaskState:
     source: str
     name: str
     case: Case
+    classes: tuple[ClassInfo, ...] = ()
     plan: SamplePlan | None = None
+    edited: bool = False
     selected: int = 1
     dirty: bool = True
     path: Path | None = None
@@ -126,10 +151,11 @@ class JobState:
 
 @dataclass(frozen=True, eq=False)
 class Message:
-    """One sentence for the person."""
+    """One sentence for the person; ``details`` is for a report, not for the screen."""
 
     text: str
     kind: Literal["info", "warning", "error"] = "info"
+    details: str = ""
 
 
 class View(Protocol):
@@ -139,8 +165,8 @@ class View(Protocol):
         """Voxel of the case at the centre of the view, None without a case."""
         ...
 
-    def shutdown(self) -> None:
-        """Let go of the viewer; safe to call again."""
+    def release(self) -> bool:
+        """One of its users is gone; the last one makes it let go of the viewer and returns True."""
         ...
 
 
@@ -149,6 +175,9 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "checkpoint": ("model_path",),
     "roi": ("case", "model"),
     "region_box": ("case",),
+    "files": ("case",),
+    "rater_files": ("case",),
+    "frame": ("case",),
     "plan": ("case", "model"),
     "trajectory": ("case", "model"),
     "step": ("case", "model"),
@@ -166,7 +195,7 @@ VALUES = ("settings", "roi", "region_box", "step", "follow", "side_by_side", "sh
 SILENT = ("inline", "view", "live")
 
 OBSERVED = (
-    "case", "model", "model_path", "checkpoint", "plan", "trajectory", "snapshot", "modes", "maps", "mask",
+    "case", "files", "rater_files", "frame", "model", "model_path", "checkpoint", "plan", "trajectory", "snapshot", "modes", "maps", "mask",
     "message", *VALUES,
 )  # fmt: skip
 
@@ -176,8 +205,9 @@ class Session:
     """See the module. Connect to ``session.events.<field>``; callbacks get ``(new, old)`` or fewer.
 
     ``job`` mirrors the one running Job. ``step`` is the slot of the trajectory on display, ``shown`` the ensemble
-    maps that are switched on, ``mode`` the index of the mode shown as a layer. ``plan`` describes the run that
-    the trajectory and the ensemble came from. ``inline`` runs jobs in the caller, for scripts and tests.
+    maps that are switched on, ``mode`` the ``index`` (from 1) of the mode shown as a layer. ``plan`` describes the
+    run that the trajectory and the ensemble came from; ``files`` and ``rater_files`` are what the case was read
+    from, where that is known, ``frame`` where it lies in the viewer (None: as ``layerdata.frame_of``). ``inline`` runs jobs in the caller, for scripts and tests.
     """
 
     case: Case | None = None
@@ -187,6 +217,9 @@ class Session:
     settings: SampleSettings = SampleSettings()
     roi: Box | None = None
     region_box: bool = False
+    files: tuple[Path, ...] = ()
+    rater_files: tuple[Path, ...] = ()
+    frame: Frame | None = None
     plan: SamplePlan | None = None
     trajectory: TrajectoryView | None = None
     step: int = 0
@@ -233,6 +266,12 @@ class Session:
         """
         return [sentence for wanted in VERBS[verb] if (sentence := _missing(self, wanted))]
 
+    def request(self) -> Request:
+        """The run that would start now; only for a session with a scan and a model."""
+        assert self.case is not None and self.model_path is not None
+        files = self.files, self.rater_files
+        return Request(self.case, self.model_path, self.settings, self.roi, *files, self.checkpoint)
+
     def window(self) -> tuple[int, ...] | None:
         """The model's window in voxels of the case, never larger than it; None without case or model."""
         if self.case is None or self.model is None or self.case.ndim != self.model.spatial:
@@ -245,7 +284,7 @@ class Session:
         """``(key, words)`` of everything that ``commands.promote`` can make editable now."""
         found = []
         if self.snapshot is not None:
-            n = self.snapshot.members
+            n = len(self.snapshot)
             found += [(f"mode:{m.index}", mode_words(m, n)) for m in self.modes]
             found += [("mean", "mean of the masks"), ("inner", "95 % inner"), ("outer", "5 % outer")]
             found += [(f"member:{i}", f"mask {i + 1}") for i in range(n)]
@@ -274,8 +313,8 @@ VERBS: dict[str, tuple[str, ...]] = {
 
 
 def mode_words(mode: Mode, members: int) -> str:
-    """``mode 1 (19/32)``: people count from one; frequencies are shares."""
-    return f"mode {mode.index + 1} ({round(mode.frequency * members)}/{members})"
+    """``mode 1 (19/32)``."""
+    return f"mode {mode.index} ({len(mode.members)}/{members})"
 
 
 def _missing(session: Session, wanted: str) -> str:
@@ -285,7 +324,10 @@ def _missing(session: Session, wanted: str) -> str:
         "case": (session.case is not None, "Open a scan first: drop a NIfTI file here, or try a sample."),
         "model": (session.model is not None, "Choose a model first."),
         "idle": (state == "idle", f"{session.job.name or 'A run'} is not finished: wait for it, or stop it."),
-        "idle or paused": (state in ("idle", "paused"), f"{session.job.name} is running: pause or stop it first."),
+        "idle or paused": (
+            state in ("idle", "paused"),
+            f"{session.job.name} is running: pause or stop it first.",
+        ),
         "running": (state == "running", "Nothing is running."),
         "paused": (state == "paused", "Nothing is paused."),
         "busy": (state in ("running", "paused"), "Nothing is running."),
@@ -303,7 +345,9 @@ def _misfit(session: Session) -> str:
     if case is None or model is None:
         return ""
     if case.ndim != model.spatial:
-        return f"{model.title} segments {model.spatial}D scans, this one is {case.ndim}D: choose another model."
+        return (
+            f"{model.title} segments {model.spatial}D scans, this one is {case.ndim}D: choose another model."
+        )
     if len(case.channels) != len(model.channels):
         wanted, given = ", ".join(model.channels), ", ".join(case.channels)
         return (
@@ -323,7 +367,10 @@ _sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
 
 def session_for(viewer: Any) -> Session:
     """The Session of a viewer (or of napari's proxy of it), made at the first call and gone with the viewer."""
-    return _sessions.setdefault(unwrapped(viewer), Session())
+    real = unwrapped(viewer)
+    if real not in _sessions:
+        _sessions[real] = Session()
+    return _sessions[real]
 
 
 def unwrapped(thing: Any) -> Any:

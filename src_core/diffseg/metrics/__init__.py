@@ -12,9 +12,9 @@ normalised surface Dice                NaN (undefined)             0
 IoU and Dice inside GED, matched IoU,  1 (the published            0
 Collective Insight, per-slice curve    convention)
 and local GED map
-combined sensitivity: annotation       1                           predictions empty: 0; annotations
-union and prediction union             (both readings)             empty: 1 ("annotations" reading),
-                                                                   0 ("both" reading)
+combined sensitivity of unions         1                           annotations empty: 0 (reading
+(annotations and predictions)                                      "annotations": 1); predictions empty:
+                                                                   0 (reading "swapped": 1)
 NCC                                    NaN (nothing varies)        NaN where a map is constant
 relative-area post-processing          nothing changes             the empty mask stays empty
 =====================================  ==========================  =================================

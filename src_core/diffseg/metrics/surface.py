@@ -48,7 +48,7 @@ class SurfaceDistances:
         return float(np.concatenate([self.a_to_b_mm, self.b_to_a_mm]).mean())
 
     def larger_mean(self) -> float:
-        """The larger of the two directed means in mm, which ImgX-DiffSeg reports; NaN and infinity as `mean`."""
+        """The larger of the two directed means, in mm, as ImgX-DiffSeg reports it; otherwise as `mean`."""
         if self._undefined is not None:
             return self._undefined
         return float(max(self.a_to_b_mm.mean(), self.b_to_a_mm.mean()))

@@ -18,9 +18,9 @@ from diffseg.zoo import find_sample, sample_scans
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(prog="napari-diffseg", description="Open napari with the DiffSeg dock.")
-    made.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a scan: one NIfTI file per channel")
+    made.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a scan: a NIfTI file per channel")
     made.add_argument("--sample", metavar="NAME", help=f"open a sample scan: {', '.join(sample_scans())}")
-    made.add_argument("--screenshot", type=Path, metavar="PNG", help="save a picture of the window, then leave")
+    made.add_argument("--screenshot", type=Path, metavar="PNG", help="take a picture of the window and leave")
     made.add_argument("--version", action="version", version=__version__)
     return made
 

@@ -1,7 +1,7 @@
 """``make demo``: the sample scan, its trajectory, an ensemble and a saved mask.
 
     python -m napari_diffseg.demo                     opens napari and starts the trajectory
-    python -m napari_diffseg.demo --output FOLDER     takes the whole journey by itself and writes it to FOLDER
+    python -m napari_diffseg.demo --output FOLDER     takes the whole journey by itself, into FOLDER
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RUN_S = 600.0
 
 
 class Journey:
-    """One trip through the dock, page by page, with a picture of each; every step ends in a result or raises."""
+    """One trip through the dock, page by page, with a picture of each."""
 
     def __init__(self, viewer: napari.Viewer, dock: Dock, session: Session, folder: Path) -> None:
         self.viewer, self.dock, self.session, self.folder = viewer, dock, session, folder
@@ -74,7 +74,7 @@ class Journey:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demonstration and return its exit code: 0, or 2 when a step failed."""
     parser = argparse.ArgumentParser(prog="napari_diffseg.demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="journey without a person, written here")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="take the whole journey, into this folder")
     options = parser.parse_args(arguments)
     viewer, dock, session = launch.open_viewer()
     if options.output is None:

@@ -209,8 +209,10 @@ def _default_region(session: Session) -> None:
 
 @command()
 def show_region_box(session: Session, on: bool) -> None:
-    """Show the region as a box that can be dragged."""
-    session.region_box = on
+    """Show the region as a box that can be dragged; a whole scan gets one of the model's window first."""
+    if on and session.roi is None and session.window() is not None:
+        centre_region(session)
+    session.region_box = on and session.case is not None
 
 
 @command()

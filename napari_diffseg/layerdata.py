@@ -21,6 +21,12 @@ from diffseg.grid import Box
 from diffseg.modes import Mode
 from napari_diffseg.session import Maps, MaskState, TrajectoryView, mode_words
 
+
+
+def _rgba(*colors: str) -> list[list[float]]:
+    return [[*(int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)), 1.0] for c in colors]
+
+
 LayerData = tuple[Any, dict[str, Any], str]
 
 # Under this key of ``layer.metadata`` lies ``{"role": ..., "case": Case, ...}`` for every layer of ours.
@@ -30,6 +36,13 @@ KEY = "napari_diffseg"
 MODE_COLORS = ("#0072b2", "#d55e00", "#cc79a7", "#f0e442", "#009e73", "#56b4e9", "#e69f00")
 RATER_GREYS = ("#f2f2f2", "#bdbdbd", "#8c8c8c", "#d9d9d9", "#a6a6a6", "#737373")
 CLASS_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#f0e442")
+
+# Viridis, but see-through at 0; the other colormaps begin with black, which adds nothing.
+VIRIDIS: dict[str, Any] = {
+    "name": "viridis from transparent",
+    "colors": [[0.27, 0.0, 0.33, 0.0], *_rgba("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")],
+    "controls": [0.0, 0.02, 0.25, 0.5, 0.75, 1.0],
+}
 
 # Robust display range of a scan, in percent, estimated on at most so many voxels.
 DISPLAY_PERCENT = (0.5, 99.8)
@@ -166,7 +179,7 @@ def map_layer(name: str, maps: Maps, classes: Sequence[ClassInfo], case: Case, f
         return values, {"name": layer_name(case, words), **look, **common}, "labels"
     colormap, top = {
         "variance": ("magma", 0.25),
-        "entropy": ("viridis", float(np.log(max(2, len(classes))))),
+        "entropy": (VIRIDIS, float(np.log(max(2, len(classes))))),
         "mean": ("gray", 1.0),
     }[name]
     look = {"colormap": colormap, "contrast_limits": (0.0, top), "blending": "additive"}
@@ -197,6 +210,20 @@ def mask_layer(mask: MaskState, frame: Frame) -> LayerData:
         "opacity": 0.5,
     }
     return mask.labels, {"name": mask.name, **look, **frame.placed((0,) * mask.case.ndim)}, "labels"
+
+
+def region_layer(corners: np.ndarray, case: Case, frame: Frame) -> LayerData:
+    """The region as a rectangle with ``corners (4, ndim)`` in voxels of the case."""
+    look = {
+        "name": layer_name(case, "region"),
+        "shape_type": "rectangle",
+        "edge_color": "#ffd166",
+        "edge_width": 0.6,
+        "face_color": "transparent",
+        "ndim": case.ndim,
+        "metadata": {KEY: {"role": "region", "case": case}},
+    }
+    return [corners], look | frame.placed((0,) * case.ndim), "shapes"
 
 
 # ---- colours ----

@@ -22,8 +22,10 @@ def form(
 ) -> Container[ValueWidget]:
     """A form with a widget for every knob of the dataclass ``kind`` (or those named in ``only``).
 
-    Shown are ``values`` where given, else the defaults. Knobs that are neither a truth value nor a number raise
-    ``TypeError``. A dataclass without knobs gives an empty form.
+    Shown are ``values`` where given, else the defaults. A dataclass without knobs gives an empty form.
+
+    Raises:
+        TypeError: a knob that is neither a truth value nor a number.
     """
     hints = get_type_hints(kind)
     wanted = [f for f in fields(kind) if "knob" in f.metadata and (only is None or f.name in only)]
@@ -80,18 +82,19 @@ def _widget(f: Field, hint: Any, value: Any) -> ValueWidget:
     if hint is bool:
         widget: ValueWidget = CheckBox(**shared, text="")
     elif hint is int:
-        low, high = (
-            int(k.low if k.low is not None else -LARGEST),
-            int(k.high if k.high is not None else LARGEST),
-        )
+        low, high = int(_or(k.low, -LARGEST)), int(_or(k.high, LARGEST))
         widget = SpinBox(**shared, min=low, max=high, step=int(k.step or 1))
     elif hint is float:
-        low, high = k.low if k.low is not None else -LARGEST, k.high if k.high is not None else LARGEST
-        widget = FloatSpinBox(**shared, min=low, max=high, step=k.step or FLOAT_STEP)
+        bottom, top = _or(k.low, -LARGEST), _or(k.high, LARGEST)
+        widget = FloatSpinBox(**shared, min=bottom, max=top, step=k.step or FLOAT_STEP)
     else:
         raise TypeError(f"no form for the setting {f.name}: {hint}")
     widget.native.setAccessibleName(shared["label"])
     return widget
+
+
+def _or(bound: float | None, open_end: float) -> float:
+    return open_end if bound is None else bound
 
 
 def _label(name: str, k: Knob) -> str:

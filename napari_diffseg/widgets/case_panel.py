@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QFrame,
     QGridLayout,
     QLabel,
+    QPushButton,
     QVBoxLayout,
     QWidget,
 )
@@ -22,7 +23,7 @@ from qtpy.QtWidgets import (
 from diffseg.zoo import sample_scans
 from napari_diffseg import commands
 from napari_diffseg.widgets.layer_choice import LayerChoice
-from napari_diffseg.widgets.panel import GAP, Panel, button, enable, line, row, say
+from napari_diffseg.widgets.panel import GAP, Panel, beside, button, enable, line, say, slim
 from napari_diffseg.widgets.region_box import RegionBox
 
 if TYPE_CHECKING:
@@ -60,11 +61,12 @@ class CasePanel(Panel):
         box.setContentsMargins(0, 0, 0, 0)
         box.setSpacing(GAP)
         box.addWidget(line("Drop a scan here, or try one:"))
-        self.samples = []
+        self.samples: list[QPushButton] = []
         for name, scan in sample_scans().items():
             made = button(scan.title, scan.description, f"Open the sample {scan.title}")
             made.clicked.connect(lambda _=False, name=name: commands.open_sample(self.session, name))
             box.addWidget(made)
+            box.addWidget(line(scan.description, faint=True))
             self.samples.append(made)
         self.open = button("Open files…", "One NIfTI file per contrast of the same scan", "Open scan files")
         box.addWidget(self.open)
@@ -75,19 +77,20 @@ class CasePanel(Panel):
         grid.setSpacing(GAP)
         grid.setColumnStretch(1, 1)
         self.inputs = LayerChoice()
-        self.size = line(name="Size of the scan")
+        self.extent = line(name="Size of the scan")
         self.models = QComboBox()
         self.models.setAccessibleName("Model")
         self.models.setToolTip("The diffusion model that draws the masks")
         self.card = button(
             "Card", "What this model was made for, from what data, and how well it does", "Model card"
         )
+        slim(self.models, self.card)
         self.region = RegionBox()
         self.readers = line(name="Masks by human readers")
         parts = (
             ("Scan", self.inputs),
-            ("", self.size),
-            ("Model", _beside(self.models, self.card)),
+            ("", self.extent),
+            ("Model", beside(self.models, self.card)),
             ("Region", self.region),
             ("Readers", self.readers),
             ("View", self._planes()),
@@ -102,7 +105,7 @@ class CasePanel(Panel):
             grid.addWidget(widget, number, 1)
 
     def _planes(self) -> QWidget:
-        self.planes = {}
+        self.planes: dict[str, QPushButton] = {}
         group = QButtonGroup(self)
         for key, words, tip in PLANES:
             made = button(words, tip, f"View: {words}")
@@ -110,7 +113,8 @@ class CasePanel(Panel):
             group.addButton(made)
             made.clicked.connect(lambda _=False, key=key: commands.set_plane(self.session, key))
             self.planes[key] = made
-        return _beside(*self.planes.values(), gap=2)
+        slim(*self.planes.values())
+        return beside(*self.planes.values(), gap=2)
 
     def _connect(self) -> None:
         self.open.clicked.connect(self._choose_files)
@@ -129,15 +133,18 @@ class CasePanel(Panel):
 
     # ---- from the person ----
 
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
         """Take files."""
-        if event.mimeData().hasUrls():
+        if event is not None and (data := event.mimeData()) is not None and data.hasUrls():
             event.acceptProposedAction()
 
-    def dropEvent(self, event: QDropEvent) -> None:
+    def dropEvent(self, event: QDropEvent | None) -> None:
         """Open the files dropped, as the channels of one scan."""
-        paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
-        if paths:
+        data = event.mimeData() if event is not None else None
+        paths = (
+            [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()] if data is not None else []
+        )
+        if event is not None and paths:
             event.acceptProposedAction()
             commands.open_files(self.session, paths)
 
@@ -189,7 +196,7 @@ class CasePanel(Panel):
             return
         voxels = " × ".join(str(n) for n in case.grid.shape)
         mm = " × ".join(f"{v:.2g}" for v in case.spacing_mm)
-        self.size.setText(f"{voxels} voxels · {mm} mm")
+        self.extent.setText(f"{voxels} voxels · {mm} mm")
         self.captions["Readers"].setVisible(bool(case.raters))
         say(self.readers, ", ".join(case.raters))
         self.inputs.show_case(case)
@@ -251,12 +258,3 @@ def card_words(card: Card) -> str:
     ]
     body = "".join(f"<p><b>{name}</b><br>{escape(text)}</p>" for name, text in rows if text)
     return f"<h3>{escape(card.title)}</h3><p>{escape(card.description)}</p>{body}"
-
-
-def _beside(*widgets: QWidget, gap: int = GAP) -> QWidget:
-    holder = QWidget()
-    box = row(*widgets, gap=gap)
-    box.setContentsMargins(0, 0, 0, 0)
-    box.setStretch(0, 1)
-    holder.setLayout(box)
-    return holder

@@ -11,10 +11,10 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QSlider, Q
 from diffseg.sample import SAMPLERS
 from napari_diffseg import commands, forms
 from napari_diffseg.session import SampleSettings
-from napari_diffseg.widgets.panel import GAP, Panel, button, enable, line, row, say, small_button
+from napari_diffseg.widgets.panel import GAP, Panel, button, enable, line, row, say, slim, small_button
 from napari_diffseg.widgets.plots import Curve
 
-DEVICES = (("auto", "automatic"), ("cuda", "GPU (CUDA)"), ("mps", "GPU (Apple)"), ("cpu", "CPU"))
+DEVICES = (("auto", "auto"), ("cuda", "GPU (CUDA)"), ("mps", "GPU (Apple)"), ("cpu", "CPU"))
 # Time between two steps while the timeline is played back.
 PLAYBACK_MS = 300
 
@@ -33,7 +33,8 @@ class DenoisePanel(Panel):
         self.change = Curve("Change of x̂0 from step to step", "Mean absolute change of the predicted mask")
         self.page.addWidget(self.snr, 1)
         self.page.addWidget(self.change, 1)
-        self.playback = QTimer(self, interval=PLAYBACK_MS)
+        self.playback = QTimer(self)
+        self.playback.setInterval(PLAYBACK_MS)
 
     def _build_settings(self) -> None:
         self.sampler, self.device = QComboBox(), QComboBox()
@@ -52,18 +53,19 @@ class DenoisePanel(Panel):
         self.grid.setColumnStretch(1, 1)
         self.grid.setColumnStretch(3, 1)
         self.page.addLayout(self.grid)
+        slim(self.sampler, self.device, *(widget.native for widget in self.common))
         self._place(0, 0, "Sampler", self.sampler)
         self._place(0, 2, "Device", self.device)
         for column, widget in zip((0, 2), self.common, strict=True):
             self._place(1, column, widget.label, widget.native)
         self.own: Container | None = None
         self.own_holder = QWidget()
-        QVBoxLayout(self.own_holder).setContentsMargins(0, 0, 0, 0)
+        self.own_box = QVBoxLayout(self.own_holder)
+        self.own_box.setContentsMargins(0, 0, 0, 0)
         self.grid.addWidget(self.own_holder, 2, 0, 1, 4)
 
     def _place(self, number: int, column: int, words: str, widget: QWidget) -> None:
         widget.setAccessibleName(words)
-        widget.setMinimumWidth(60)
         self.grid.addWidget(QLabel(words), number, column)
         self.grid.addWidget(widget, number, column + 1)
 
@@ -74,11 +76,11 @@ class DenoisePanel(Panel):
         self.page.addLayout(row(self.play, self.step, self.reset))
         self.hint = line(name="Why something cannot be done here", faint=True)
         self.page.addWidget(self.hint)
-        self.first = small_button("⏮", "To the starting noise", "First step")
+        self.first = small_button("|◀", "To the starting noise", "First step")
         self.back = small_button("◀", "One step back", "Previous step")
         self.replay = small_button("▷", "Play back what is computed", "Play back")
         self.forward = small_button("▶", "One step on", "Next step")
-        self.last = small_button("⏭", "To the newest step", "Last step")
+        self.last = small_button("▶|", "To the newest step", "Last step")
         self.timeline = QSlider(Qt.Orientation.Horizontal)
         self.timeline.setAccessibleName("Step on display")
         self.timeline.setTickPosition(QSlider.TickPosition.TicksBelow)
@@ -173,15 +175,14 @@ class DenoisePanel(Panel):
         forms.show(self.own, {**forms.defaults(kind), **settings.sampler_settings})
 
     def _replace_own(self, kind: type, name: str) -> None:
-        box = self.own_holder.layout()
         if self.own is not None:
-            box.removeWidget(self.own.native)
+            self.own_box.removeWidget(self.own.native)
             self.own.native.deleteLater()
         self.own = forms.form(kind)
         self.own.name = name
         self.own.margins = (0, 0, 0, 0)
         forms.on_change(self.own, self._set_own)
-        box.addWidget(self.own.native)
+        self.own_box.addWidget(self.own.native)
 
     def _on_trajectory(self) -> None:
         view = self.session.trajectory

@@ -1,4 +1,4 @@
-"""Page "Ensemble": how many masks, which distinct answers there are among them, and the maps of where they differ."""
+"""Page "Ensemble": how many masks, which distinct answers there are, and the maps of where they differ."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QListWidget, QListWid
 from napari_diffseg import commands, forms, masks
 from napari_diffseg.layerdata import mode_color
 from napari_diffseg.session import SampleSettings
-from napari_diffseg.widgets.panel import GAP, Panel, button, enable, line, row, say, swatch
+from napari_diffseg.widgets.panel import GAP, Panel, button, enable, line, row, say, slim, swatch
 
 if TYPE_CHECKING:
     from diffseg.modes import Mode
@@ -37,6 +37,7 @@ class EnsemblePanel(Panel):
         spin = self.members["members"].native
         self.grow = button("▶ Grow", "Draw masks up to this number; those there are stay")
         self.stop = button("■ Stop", "Stop within one step; the masks so far stay", "Stop growing")
+        slim(spin, self.grow, self.stop)
         top = row(QLabel("Members"), spin, self.grow, self.stop)
         top.setStretch(1, 1)
         self.page.addLayout(top)
@@ -49,6 +50,7 @@ class EnsemblePanel(Panel):
         self.modes.setToolTip("Click or Enter: show or hide. Double-click: make it the editable mask.")
         self.modes.setUniformItemSizes(True)
         self.modes.setMinimumHeight(90)
+        self.modes.setSizeAdjustPolicy(QListWidget.SizeAdjustPolicy.AdjustToContents)
         self.page.addWidget(self.modes, 1)
         self.aside = line("Click a mode to show it, double-click to correct it.", faint=True)
         self.page.addWidget(self.aside)
@@ -110,7 +112,7 @@ class EnsemblePanel(Panel):
         here = snapshot is not None
         n = len(snapshot) if snapshot is not None else 0
         for made in self.maps.values():
-            enable_box(made, here)
+            made.setEnabled(here)
         self.aside.setVisible(here)
         count = len(self.session.modes)
         self.summary.setText(
@@ -128,8 +130,8 @@ class EnsemblePanel(Panel):
 
     def _on_mode(self) -> None:
         for number in range(self.modes.count()):
-            item = self.modes.item(number)
-            item.setSelected(item.data(Qt.ItemDataRole.UserRole) == self.session.mode)
+            if (item := self.modes.item(number)) is not None:
+                item.setSelected(item.data(Qt.ItemDataRole.UserRole) == self.session.mode)
 
     def _on_shown(self) -> None:
         for key, made in self.maps.items():
@@ -149,8 +151,3 @@ def mode_line(mode: Mode, members: int) -> str:
     return (
         f"Mode {mode.index}   {share}   {masks.ml(mode.volume_ml)}{' (nothing found)' if mode.empty else ''}"
     )
-
-
-def enable_box(made: QCheckBox, here: bool) -> None:
-    """Grey out a layer's switch while there is nothing to show."""
-    made.setEnabled(here)

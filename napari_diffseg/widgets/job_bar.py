@@ -71,8 +71,8 @@ class JobBar(Panel):
             self.save_asked.emit()
 
     def _copy(self) -> None:
-        if self.session.message is not None:
-            QGuiApplication.clipboard().setText(self.session.message.details)
+        if self.session.message is not None and (board := QGuiApplication.clipboard()) is not None:
+            board.setText(self.session.message.details)
 
     # ---- from the session ----
 

@@ -1,4 +1,4 @@
-"""Which Image layer is which channel of the model: one magicgui chooser per channel, layers told by identity."""
+"""Which Image layer is which channel of the model: a magicgui chooser each, layers told by identity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 
 from napari_diffseg.layerdata import own
 from napari_diffseg.session import unwrapped
-from napari_diffseg.widgets.panel import GAP
+from napari_diffseg.widgets.panel import GAP, slim
 
 if TYPE_CHECKING:
     from diffseg.case import Case
@@ -41,8 +41,7 @@ class LayerChoice(QWidget):
         if [label.text() for label in self._names] == wanted:
             return
         while self.box.count():
-            item = self.box.takeAt(0)
-            if (old := item.widget()) is not None:
+            if (item := self.box.takeAt(0)) is not None and (old := item.widget()) is not None:
                 old.deleteLater()
         self.combos, self._names = [], []
         for number, name in enumerate(wanted):
@@ -78,15 +77,14 @@ class LayerChoice(QWidget):
         combo = ComboBox(choices=self._scans, nullable=True, name=name or "scan")
         combo.native.setAccessibleName(f"Layer of channel {name}" if name else "Scan")
         combo.native.setToolTip("The Image layer that is segmented")
-        # A long file name must not widen the dock.
-        combo.native.setMinimumContentsLength(8)
+        slim(combo.native)
         combo.changed.connect(self._on_changed)
         self.box.addWidget(label, number, 0)
         self.box.addWidget(combo.native, number, 1)
         self.combos.append(combo)
         self._names.append(label)
 
-    def _scans(self, _: ComboBox) -> list[Any]:
+    def _scans(self, _: Any) -> list[Any]:
         viewer = find_viewer_ancestor(self)
         return [] if viewer is None else [layer for layer in unwrapped(viewer).layers if _is_scan(layer)]
 

@@ -8,11 +8,11 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QGridLayout, QLabel
 
 from napari_diffseg import commands
 from napari_diffseg.layerdata import class_colors
-from napari_diffseg.widgets.panel import GAP, Panel, button, enable, line, say, swatch
+from napari_diffseg.widgets.panel import GAP, Panel, button, enable, line, say, slim, swatch
 
 HOW = (
-    "Paint with napari's own tools on the mask layer: 2 brush, 1 eraser, 4 fill, 3 polygon; [ and ] change the brush, "
-    "Ctrl+Z takes a stroke back."
+    "Paint with napari's own tools on the mask layer: 2 brush, 1 eraser, 4 fill, 3 polygon; "
+    "[ and ] change the brush, Ctrl+Z takes a stroke back."
 )
 FILES = "NIfTI (*.nii.gz *.nii)"
 
@@ -37,6 +37,7 @@ class MaskPanel(Panel):
         self.edit = button(
             "Make editable", "A new mask layer to paint on; an earlier one stays in the layer list"
         )
+        slim(self.sources, self.edit)
         grid.addWidget(QLabel("Start from"), 0, 0)
         grid.addWidget(self.sources, 0, 1)
         grid.addWidget(self.edit, 0, 2)

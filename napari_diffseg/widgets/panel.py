@@ -7,7 +7,17 @@ from typing import Any
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QSpinBox,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_diffseg.session import Session
 
@@ -16,15 +26,22 @@ GAP = 6
 MARGIN = 8
 
 
+# A signal of the Session, and who listens to it.
+Heard = tuple[Any, Callable[..., None]]
+
+
 class Panel(QWidget):
-    """A page: ``_build`` makes widgets, ``_connect`` wires them, ``_on_<field>`` shows a field of the Session."""
+    """A page: ``_build`` makes widgets, ``_connect`` wires them, ``_on_<field>`` shows a field.
+
+    ``title`` is what its tab says.
+    """
 
     title = ""
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.session = session
-        self._heard: list[tuple[Any, Callable[..., None]]] = []
+        self.heard: list[Heard] = []
         self.page = QVBoxLayout(self)
         self.page.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
         self.page.setSpacing(GAP)
@@ -42,7 +59,7 @@ class Panel(QWidget):
         for field in fields:
             signal = getattr(self.session.events, field)
             signal.connect(by)
-            self._heard.append((signal, by))
+            self.heard.append((signal, by))
         by()
 
     def finished(self) -> bool:
@@ -51,9 +68,14 @@ class Panel(QWidget):
 
     def shutdown(self) -> None:
         """Stop listening; safe to call again."""
-        while self._heard:
-            signal, by = self._heard.pop()
-            signal.disconnect(by, missing_ok=True)
+        deafen(self.heard)
+
+
+def deafen(heard: list[Heard]) -> None:
+    """Undo these connections; touches no widget, which may be gone already."""
+    while heard:
+        signal, by = heard.pop()
+        signal.disconnect(by, missing_ok=True)
 
 
 def button(text: str, tip: str, name: str = "") -> QPushButton:
@@ -63,6 +85,17 @@ def button(text: str, tip: str, name: str = "") -> QPushButton:
     made.setProperty("tip", tip)
     made.setAccessibleName(name or text)
     return made
+
+
+def slim(*made: QPushButton | QComboBox | QSpinBox) -> None:
+    """Let widgets in a row shrink to their text, so that the row fits the narrowest dock."""
+    for widget in made:
+        text = widget.text() if isinstance(widget, QPushButton) else "0" * 8
+        policy = (
+            QSizePolicy.Policy.Preferred if isinstance(widget, QPushButton) else QSizePolicy.Policy.Ignored
+        )
+        widget.setSizePolicy(policy, QSizePolicy.Policy.Fixed)
+        widget.setMinimumWidth(widget.fontMetrics().horizontalAdvance(text) + 2 * GAP)
 
 
 def small_button(text: str, tip: str, name: str) -> QToolButton:
@@ -112,6 +145,16 @@ def row(*widgets: QWidget | int, gap: int = GAP) -> QHBoxLayout:
         else:
             made.addWidget(widget)
     return made
+
+
+def beside(*widgets: QWidget, gap: int = GAP) -> QWidget:
+    """A ``row`` as one widget without margins; the first takes the room that is left."""
+    holder = QWidget()
+    box = row(*widgets, gap=gap)
+    box.setContentsMargins(0, 0, 0, 0)
+    box.setStretch(0, 1)
+    holder.setLayout(box)
+    return holder
 
 
 def swatch(color: str, side: int = 14) -> QIcon:

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 
 import pyqtgraph as pg
-from qtpy.QtCore import QEvent
-from qtpy.QtGui import QPalette
+from qtpy.QtCore import QEvent, QSize
 from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
 
 from napari_diffseg.widgets.panel import ink
@@ -45,7 +44,7 @@ class Curve(pg.PlotWidget):
         self._paint_axes()
 
     def show_values(self, values: Sequence[float], total: int) -> None:
-        """Value ``k`` belongs to step ``k``; what is not finite is left out. The axis always spans ``total`` steps."""
+        """Value ``k`` belongs to step ``k``; what is not finite is left out. The axis ends at ``total``."""
         pairs = [(k, v) for k, v in enumerate(values) if math.isfinite(v)]
         self._line.setData([k for k, _ in pairs], [v for _, v in pairs])
         self.setXRange(0, max(total, 1))
@@ -57,6 +56,10 @@ class Curve(pg.PlotWidget):
         self._mark.setVisible(step is not None)
         if step is not None:
             self._mark.setPos(step)
+
+    def sizeHint(self) -> QSize:
+        """Small: what room there is, the layout gives."""
+        return QSize(200, LOWEST_PX)
 
     def changeEvent(self, event: QEvent) -> None:
         """Follow napari's theme."""
@@ -78,5 +81,3 @@ class Curve(pg.PlotWidget):
             axis.setPen(color)
             axis.setTextPen(color)
         item.getAxis("left").setWidth(38)
-        palette = self.palette()
-        palette.setColor(QPalette.ColorRole.Base, palette.color(QPalette.ColorRole.Window))

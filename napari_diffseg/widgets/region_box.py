@@ -8,7 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
 
 from diffseg.grid import Box
-from napari_diffseg.widgets.panel import GAP, button, enable, line, row
+from napari_diffseg.widgets.panel import GAP, button, enable, line, row, slim
 
 if TYPE_CHECKING:
     from diffseg.case import Case
@@ -39,6 +39,7 @@ class RegionBox(QWidget):
         )
         self.drag.setCheckable(True)
         self.whole = button("Whole scan", "Segment everything; large scans take long")
+        slim(self.centre, self.drag, self.whole)
         box.addLayout(row(self.centre, self.drag, self.whole, gap=2))
         self.numbers = QWidget()
         box.addWidget(self.numbers)
@@ -68,7 +69,7 @@ class RegionBox(QWidget):
         made.setAccessibleName(name)
         made.setToolTip(tip)
         made.setKeyboardTracking(False)
-        made.setMinimumWidth(56)
+        slim(made)
         made.valueChanged.connect(self._on_typed)
         return made
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,157 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffseg.card import read_card
-from diffseg.case import Case
-from diffseg.errors import CaseError, CheckpointError, DiffsegError
+from diffseg.errors import CaseError, CheckpointError
 from diffseg.grid import Box
-from diffseg.io import read_case
-from diffseg.zoo import find_model, find_sample, shipped_models
 from napari_diffseg import masks
-from napari_diffseg.fromlayers import case_from_layers
 from napari_diffseg.jobs import Job, Outcome
-from napari_diffseg.layerdata import Frame
+from napari_diffseg.opening import centre_on, choose_model, models, open_files, open_sample, use_layers
 from napari_diffseg.runs import command, job_of, live, shutdown, start, take
 from napari_diffseg.session import MAP_NAMES, MaskState, Message, Plane, SampleSettings, Session, unwrapped
 
 if TYPE_CHECKING:
     from napari_diffseg.sampling import Update
 
-# Up to this many times the model's window, a scan is segmented whole unless a region is placed.
-WHOLE_SCAN = 2.0
 # Numbers of trajectories, unique in the process so that a layer names its run.
 _run_ids = itertools.count(1)
 
-__all__ = ["shutdown"]
-
-
-# ---- scans and models ----
-
-
-@dataclass(frozen=True)
-class _Written:
-    """The one record of saving."""
-
-    done: int = 1
-    total: int = 1
-
-
-@dataclass(frozen=True, eq=False)
-class _Read:
-    """The one record of reading files."""
-
-    case: Case
-    done: int = 1
-    total: int = 1
-
-
-@command("open")
-def open_files(
-    session: Session,
-    images: Sequence[Path | str],
-    raters: Sequence[Path | str] = (),
-    channels: Sequence[str] | None = None,
-) -> None:
-    """Read one scan (a file per channel) with its rater masks, and make it the case."""
-    _open(session, tuple(map(Path, images)), tuple(map(Path, raters)), channels)
-
-
-@command("open")
-def open_sample(session: Session, name: str) -> None:
-    """Read a shipped sample with its model and region."""
-    scan = find_sample(name)
-
-    def then() -> None:
-        choose_model(session, scan.model)
-        if scan.roi is not None:
-            place_region(session, scan.roi)
-
-    _open(session, scan.paths, (), scan.channels, then)
-
-
-def _open(
-    session: Session,
-    images: tuple[Path, ...],
-    raters: tuple[Path, ...],
-    channels: Sequence[str] | None,
-    then: Callable[[], None] | None = None,
-) -> None:
-    def read() -> Iterator[_Read]:
-        yield _Read(read_case(images, raters, channels))
-
-    def show(record: _Read) -> None:
-        _adopt(session, record.case, images, raters)
-        if then is not None:
-            then()
-
-    job = Job(f"Opening {images[0].name}" if images else "Opening", read, inline=session.inline)
-    start(session, job, show, lambda: _case_words(session))
-
-
-def _case_words(session: Session) -> str:
-    case = session.case
-    assert case is not None
-    voxels, mm = (" × ".join(f"{v:.4g}" for v in values) for values in (case.grid.shape, case.spacing_mm))
-    return f"{case.name}: {voxels} voxels of {mm} mm."
-
-
-@command("open")
-def use_layers(session: Session, layers: Sequence[Any], raters: Sequence[Any] = ()) -> None:
-    """Make a case of Image layers, one per channel, and Labels layers as raters."""
-    found = case_from_layers([unwrapped(la) for la in layers], [unwrapped(la) for la in raters])
-    if found.case is not session.case:
-        _adopt(session, found.case, found.files, found.rater_files, found.frame)
-    if found.note:
-        session.message = Message(found.note, "info")
-
-
-def _adopt(
-    session: Session,
-    case: Case,
-    files: tuple[Path, ...],
-    raters: tuple[Path, ...],
-    frame: Frame | None = None,
-) -> None:
-    session.case = case
-    session.files, session.rater_files, session.frame = files, raters, frame
-    if session.model is None or session.model.spatial != case.ndim:
-        for path in _fitting_models(case):
-            choose_model(session, path)
-            break
-    _default_region(session)
-
-
-def models() -> dict[str, Path]:
-    """The shipped models by name; empty where none are installed."""
-    try:
-        return shipped_models()
-    except DiffsegError:
-        return {}
-
-
-def _fitting_models(case: Case) -> Iterator[Path]:
-    for path in models().values():
-        try:
-            card, _ = read_card(path)
-        except CheckpointError:
-            continue
-        if card.spatial == case.ndim and len(card.channels) == len(case.channels):
-            yield path
-
-
-@command("choose")
-def choose_model(session: Session, model: str | Path) -> None:
-    """Take a shipped model by its name, or a checkpoint by its path, with its own default settings."""
-    path = find_model(model)
-    card, _ = read_card(path)
-    if path == session.model_path and card == session.model:
-        return  # choosing the same again costs no results
-    session.model_path = path
-    session.model = card
-    session.settings = replace(
-        session.settings, sampler=card.sampler, sampler_settings=dict(card.sampler_settings), steps=card.steps
-    )
-    _default_region(session)
+__all__ = ["choose_model", "models", "open_files", "open_sample", "shutdown", "use_layers"]
 
 
 @command()
@@ -176,7 +40,7 @@ def set_settings(session: Session, /, **changes: Any) -> None:
     session.settings = wanted
 
 
-# ---- region and view ----
+# ---- settings, region and view ----
 
 
 @command("region")
@@ -192,19 +56,7 @@ def centre_region(session: Session, centre: Sequence[float] | None = None) -> No
     case, window = session.case, session.window()
     if case is None or window is None:
         raise CheckpointError("Choose a model first: the region takes its size from the model's window.")
-    if centre is None and session.view is not None:
-        centre = session.view.centre_voxel()
-    middle = centre if centre is not None else [(n - 1) / 2 for n in case.grid.shape]
-    session.roi = Box.centred(middle, window, case.grid.shape)
-
-
-def _default_region(session: Session) -> None:
-    """Scans much larger than the model's window get a region, smaller ones none."""
-    case, window = session.case, session.window()
-    if case is None or window is None or session.roi is not None:
-        return
-    if any(n > WHOLE_SCAN * w for n, w in zip(case.grid.shape, window, strict=True)):
-        centre_region(session)
+    centre_on(session, case, window, centre)
 
 
 @command()
@@ -320,6 +172,8 @@ def grow_ensemble(session: Session, members: int | None = None) -> None:
 
 def _start_trajectory(session: Session, steps: int | None) -> None:
     request, opened, run_id = session.request(), live(session).opened, next(_run_ids)
+    if session.view is not None and session.roi is not None:
+        session.view.look_into(session.roi)
 
     def source() -> Iterator[Update]:
         from napari_diffseg.sampling import first_mask  # torch starts in the job's thread
@@ -341,6 +195,14 @@ def _ensemble_words(session: Session) -> str:
 
 
 # ---- the mask ----
+
+
+@dataclass(frozen=True)
+class _Written:
+    """The one record of saving."""
+
+    done: int = 1
+    total: int = 1
 
 
 @command("promote")

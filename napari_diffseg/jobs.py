@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 
 from psygnal import Signal
 from qtpy.QtCore import QObject, Qt, QTimer
-from qtpy.QtCore import Signal as QtSignal
+from qtpy.QtCore import Signal as QtSignal  # type: ignore[attr-defined]
 
 from diffseg.errors import Cancelled, DiffsegError
 from napari_diffseg.session import JobState
@@ -55,17 +55,16 @@ class Job:
     """Drains ``make()`` in a thread, or in the caller if ``inline``.
 
     Signals, all on the GUI thread: ``progressed(record)``, ``changed(JobState)``, and ``finished(Outcome)``
-    exactly once, whatever happens. The source is made, advanced and closed in one and the same thread. Methods
-    are for the GUI thread. An inline job returns to the caller when it pauses; ``resume`` and ``step`` carry on.
+    exactly once, whatever happens. The source is made, advanced and closed in one and the same thread.
+    Methods are for the GUI thread. An inline job returns to the caller when it pauses; ``resume`` and
+    ``step`` carry on.
     """
 
     progressed = Signal(object)
     changed = Signal(JobState)
     finished = Signal(Outcome)
 
-    def __init__(
-        self, name: str, make: Callable[[], Iterator[Any]], inline: bool = False
-    ) -> None:
+    def __init__(self, name: str, make: Callable[[], Iterator[Any]], inline: bool = False) -> None:
         self.state = JobState(name=name)
         self._make: Callable[[], Iterator[Any]] | None = make
         self._source: Iterator[Any] | None = None
@@ -229,9 +228,7 @@ def failure(name: str, error: BaseException) -> Outcome:
     if isinstance(error, DiffsegError):
         sentence = str(error)
     elif _is_out_of_memory(error):
-        sentence = (
-            f"{name} stopped because memory ran out; choose a smaller region or another device."
-        )
+        sentence = f"{name} stopped because memory ran out; choose a smaller region or another device."
     else:
         first = (str(error).strip() or "no message").splitlines()[0]
         sentence = (

@@ -1,14 +1,15 @@
 """Cases, masks, maps and trajectories as napari layer data, and layers back to cases. No torch, no Qt.
 
-The only place that spells layer names, colours and metadata keys. Layers lie in a *frame*, the map from voxels
-of the case to napari's world: spacing in mm with the first voxel at the origin, never the oblique affine, which
-napari cannot slice. The file's own geometry stays in ``case.origin``, within the layer's metadata.
+The only place that spells layer names, colours and metadata keys. Layers lie in a *frame*, the map from
+voxels of the case to napari's world: spacing in mm with the first voxel at the origin, never the oblique
+affine, which napari cannot slice. The file's own geometry stays in ``case.origin``, within the layer's
+metadata.
 """
 
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,8 @@ import numpy as np
 from diffseg.card import ClassInfo
 from diffseg.case import Case
 from diffseg.ensemble import Snapshot
-from diffseg.grid import Box
 from diffseg.modes import Mode
 from napari_diffseg.session import Maps, MaskState, TrajectoryView, mode_words
-
 
 
 def _rgba(*colors: str) -> list[list[float]]:
@@ -87,7 +86,9 @@ def is_scan(layer: Any) -> bool:
 
 def channel_layers(layers: Iterable[Any], case: Case) -> list[Any]:
     """Those of ``layers`` that show the channels of ``case``, in the order of the channels."""
-    shown = {own(la)["channel"]: la for la in layers if own(la).get("role") == "scan" and own(la)["case"] is case}
+    shown = {
+        own(la)["channel"]: la for la in layers if own(la).get("role") == "scan" and own(la)["case"] is case
+    }
     return [shown[i] for i in sorted(shown)]
 
 
@@ -112,17 +113,24 @@ def own(layer: Any) -> dict[str, Any]:
 
 def scan_layers(case: Case, frame: Frame | None = None) -> list[LayerData]:
     """One Image per channel, then one Labels per rater."""
-    frame = frame or frame_of(case)
-    place = frame.placed((0,) * case.ndim)
+    place = (frame or frame_of(case)).placed((0,) * case.ndim)
     layers: list[LayerData] = []
     for i, name in enumerate(case.channels):
         noted = {KEY: {"role": "scan", "case": case, "channel": i}}
         look = {"name": name, "metadata": noted, "contrast_limits": display_limits(case.image[i])}
         layers.append((case.image[i], look | place, "image"))
+    return layers + label_layers(case, frame)
+
+
+def label_layers(case: Case, frame: Frame | None = None) -> list[LayerData]:
+    """One Labels per rater, in greys, so that people and model never share a colour."""
+    place = (frame or frame_of(case)).placed((0,) * case.ndim)
+    layers: list[LayerData] = []
     for i, (name, labels) in enumerate(case.raters.items()):
         noted = {KEY: {"role": "rater", "case": case, "rater": name}}
         colors = label_colors({int(k): RATER_GREYS[i % len(RATER_GREYS)] for k in np.unique(labels) if k})
-        look = {"name": layer_name(case, name), "metadata": noted, "colormap": colors}
+        shown = layer_name(case, name) if case.channels else name
+        look = {"name": shown, "metadata": noted, "colormap": colors}
         # Copied, since a layer can be painted on, and the case is what was read.
         layers.append((labels.copy(), look | place, "labels"))
     return layers
@@ -168,15 +176,16 @@ def trajectory_layer(view: TrajectoryView, which: str, case: Case, frame: Frame)
 
 def map_layer(name: str, maps: Maps, classes: Sequence[ClassInfo], case: Case, frame: Frame) -> LayerData:
     """One of ``session.MAP_NAMES``; the data are a copy, to be refreshed in place."""
-    noted = {"role": name, "case": case, "members": maps.members}
+    noted = {"role": name, "case": case, "roi": maps.roi, "members": maps.members, "plan": maps.plan}
     common = {"metadata": {KEY: noted}, **frame.placed(maps.roi.start)}
     values = getattr(maps, name).copy()
     if name in ("inner", "outer"):
         words = {"inner": "95 % inner", "outer": "5 % outer"}[name]
         lighter = 0.0 if name == "inner" else 0.5
         colors = {k: lightened(color, lighter) for k, color in class_colors(classes).items()}
-        look = {"colormap": label_colors(colors), "features": class_table(classes), "contour": CONTOUR_PIXELS}
-        return values, {"name": layer_name(case, words), **look, **common}, "labels"
+        table = class_table(classes)
+        line = {"colormap": label_colors(colors), "features": table, "contour": CONTOUR_PIXELS}
+        return values, {"name": layer_name(case, words), **line, **common}, "labels"
     colormap, top = {
         "variance": ("magma", 0.25),
         "entropy": (VIRIDIS, float(np.log(max(2, len(classes))))),
@@ -187,7 +196,7 @@ def map_layer(name: str, maps: Maps, classes: Sequence[ClassInfo], case: Case, f
 
 
 def mode_layer(
-    mode: Mode, snapshot: Snapshot, roi: Box, classes: Sequence[ClassInfo], case: Case, frame: Frame
+    mode: Mode, snapshot: Snapshot, maps: Maps, classes: Sequence[ClassInfo], case: Case, frame: Frame
 ) -> LayerData:
     """The representative mask ``labels (*roi)`` of a mode, as a contour in the mode's own hue."""
     shades = [lightened(mode_color(mode.index), 0.35 * i) for i in range(max(1, len(classes) - 1))]
@@ -195,10 +204,12 @@ def mode_layer(
         "colormap": label_colors(dict(enumerate(shades, start=1))),
         "features": class_table(classes),
         "contour": CONTOUR_PIXELS,
-        "metadata": {KEY: {"role": "mode", "case": case, "mode": mode.index}},
+        "metadata": {
+            KEY: {"role": "mode", "case": case, "roi": maps.roi, "mode": mode.index, "plan": maps.plan}
+        },
     }
     name = layer_name(case, mode_words(mode, len(snapshot)))
-    return snapshot.member(mode.medoid), {"name": name, **look, **frame.placed(roi.start)}, "labels"
+    return snapshot.member(mode.medoid), {"name": name, **look, **frame.placed(maps.roi.start)}, "labels"
 
 
 def mask_layer(mask: MaskState, frame: Frame) -> LayerData:
@@ -248,9 +259,12 @@ def class_table(classes: Sequence[ClassInfo]) -> dict[str, list[Any]] | None:
     return {"index": list(range(len(classes))), "class": [info.name for info in classes]}
 
 
-def label_colors(colors: dict[int, str]) -> dict[int | None, str]:
+def label_colors(colors: Mapping[int, str]) -> dict[int | None, str]:
     """A direct label colormap: background and unlisted labels are transparent."""
-    return {None: "transparent", 0: "transparent", **colors}
+    found: dict[int | None, str] = {None: "transparent", 0: "transparent"}
+    for label, color in colors.items():
+        found[label] = color
+    return found
 
 
 def lightened(color: str, amount: float) -> str:

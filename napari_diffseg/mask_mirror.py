@@ -16,8 +16,8 @@ from napari_diffseg.stage import Stage
 class MaskMirror:
     """Adds the layer once and never writes into it; strokes come back as ``session.mask``.
 
-    napari tells of strokes by ``paint``, of undo and redo only by ``set_data``, which scrolling emits as well. So
-    after a save, a ``set_data`` without a change of view is checked against the saved content.
+    napari tells of strokes by ``paint``, of undo and redo only by ``set_data``, which scrolling emits as
+    well. So after a save, a ``set_data`` without a change of view is checked against the saved content.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -46,7 +46,9 @@ class MaskMirror:
     def removed(self, layer: Any) -> None:
         if layer is self._layer:
             self.session.mask = None
-            self.session.message = Message("The mask layer was removed: make a mask editable to go on.", "warning")
+            self.session.message = Message(
+                "The mask layer was removed: make a mask editable to go on.", "warning"
+            )
 
     def _take(self, layer: Any, labels: np.ndarray) -> None:
         self._let_go()
@@ -73,6 +75,7 @@ class MaskMirror:
 
     def _on_paint(self, event: Any = None) -> None:
         mask = self.session.mask
+        layerdata.own(self._layer)["edited"] = True
         if mask is not None and not (mask.dirty and mask.edited):
             self.session.mask = replace(mask, dirty=True, edited=True)
 
@@ -91,7 +94,9 @@ class MaskMirror:
         if data.shape != mask.labels.shape or not isinstance(data, np.ndarray):
             self._let_go()
             self.session.mask = None
-            self.session.message = Message("The mask layer no longer fits the scan: make a mask editable again.", "warning")
+            self.session.message = Message(
+                "The mask layer no longer fits the scan: make a mask editable again.", "warning"
+            )
             return
         self._labels = data
         self.session.mask = replace(mask, labels=data, dirty=True, edited=True)

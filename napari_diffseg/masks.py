@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,17 +81,23 @@ def _start(
 
 
 def target(path: Path, session: Session) -> Path:
-    """The file to write: with a suffix, in an existing folder that may be written to, and never the scan itself.
+    """The file to write: with a suffix, in an existing folder that may be written to, and never the scan
+    itself.
 
     Raises:
         CaseError: the sentence that says why not.
     """
+    sources = [*session.files, *session.rater_files]
+    if session.mask is not None and session.mask.case.origin.path is not None:
+        sources.append(session.mask.case.origin.path)
+    return checked(path, sources)
+
+
+def checked(path: Path, sources: Sequence[Path]) -> Path:
+    """As ``target``, with the files that must not be overwritten."""
     path = Path(path).expanduser()
     if not path.name.lower().endswith(SUFFIXES):
         path = path.with_name(path.name + ".nii.gz")
-    sources = {*session.files, *session.rater_files}
-    if session.mask is not None and session.mask.case.origin.path is not None:
-        sources.add(session.mask.case.origin.path)
     if any(path.resolve() == source.resolve() for source in sources):
         raise CaseError(
             f"{path} is the scan or a reader's mask itself and is never overwritten; choose another name."
@@ -114,9 +120,16 @@ def write(path: Path, labels: np.ndarray, mask: MaskState) -> list[Path]:
     Raises:
         CaseError: the file cannot be written; an older one is then unchanged.
     """
-    record = describe(labels, mask.case, mask.plan, mask.source, mask.edited, path)
+    return write_with_record(path, labels, mask.case, mask.plan, mask.source, mask.edited)
+
+
+def write_with_record(
+    path: Path, labels: np.ndarray, case: Case, plan: SamplePlan | None, source: str, edited: bool | None
+) -> list[Path]:
+    """As ``write``, for labels that are no mask of a session; ``edited`` is None where nobody knows."""
+    record = describe(labels, case, plan, source, edited, path)
     beside = sidecar(path)
-    write_labels(path, labels, mask.case)
+    write_labels(path, labels, case)
     write_text(beside, json.dumps(record, indent=2, allow_nan=False) + "\n")
     return [path, beside]
 
@@ -127,7 +140,7 @@ def sidecar(path: Path) -> Path:
 
 
 def describe(
-    labels: np.ndarray, case: Case, plan: SamplePlan | None, source: str, edited: bool, path: Path
+    labels: np.ndarray, case: Case, plan: SamplePlan | None, source: str, edited: bool | None, path: Path
 ) -> dict[str, Any]:
     """The record of a saved mask, in plain values; no header text, so nothing that could name a patient."""
     counts = {str(k): int(n) for k, n in zip(*np.unique(labels, return_counts=True), strict=True) if k}
@@ -161,8 +174,3 @@ def words(mask: MaskState) -> str:
 def ml(volume_ml: float) -> str:
     """A volume in words, two significant digits: ``1.8 ml``."""
     return f"{float(f'{volume_ml:.2g}'):g} ml"
-
-
-def edited(mask: MaskState) -> MaskState:
-    """The mask after a stroke."""
-    return mask if mask.dirty and mask.edited else replace(mask, dirty=True, edited=True)

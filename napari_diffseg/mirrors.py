@@ -1,7 +1,7 @@
 """What each kind of result looks like in the viewer, and what the person's doings there mean for the Session.
 
-A mirror listens to fields of the Session and keeps its layers like them. Layers grow in place; one that the person
-removed stays away until it is asked for again.
+A mirror listens to fields of the Session and keeps its layers like them. Layers grow in place; one that the
+person removed stays away until it is asked for again.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class TrajectoryMirror:
             old = self._layers.get(which) or next(iter(self.stage.find(which)), None)
             if old is not None and old.ndim == data[0].ndim:
                 replace(old, data)
+                old.visible = True
                 self._layers[which] = old
             else:
                 self._layers[which] = self.stage.add(data, self.stage.top())
@@ -115,8 +116,11 @@ class TrajectoryMirror:
             self._leave_grid()
 
     def _on_maps(self) -> None:
-        if self.session.maps is not None:
+        """Results are shown on the scan, so the views of the trajectory go back onto it as well."""
+        if self.session.maps is not None and self._own_grid:
             self._leave_grid()
+            if "x" in self._layers:
+                self._layers["x"].visible = False
 
     def _leave_grid(self) -> None:
         if self._own_grid:
@@ -235,14 +239,22 @@ class ModeMirror:
     def _data(self) -> LayerData | None:
         session, frame = self.session, self.stage.frame
         mode = next((m for m in session.modes if m.index == session.mode), None)
-        if mode is None or session.snapshot is None or session.maps is None or session.case is None or frame is None:
+        if (
+            mode is None
+            or session.snapshot is None
+            or session.maps is None
+            or session.case is None
+            or frame is None
+        ):
             return None
         classes = session.model.classes if session.model is not None else ()
-        return layerdata.mode_layer(mode, session.snapshot, session.maps.roi, classes, session.case, frame)
+        return layerdata.mode_layer(mode, session.snapshot, session.maps, classes, session.case, frame)
 
 
 def update(layer: Any, data: LayerData) -> None:
-    """New values in place where the layer has their shape and place, which costs no new texture; else as ``replace``."""
+    """New values in place where the layer has their shape and place, which costs no new texture; else as
+    ``replace``.
+    """
     values, look, _ = data
     moved = "affine" in look or not np.allclose(layer.translate, look["translate"])
     if layer.data.shape != values.shape or moved:
@@ -254,8 +266,9 @@ def update(layer: Any, data: LayerData) -> None:
 
 
 def replace(layer: Any, data: LayerData) -> None:
-    """New values at a new place in an old layer, which keeps the look that the person gave it, colours of labels
-    excepted."""
+    """New values at a new place in an old layer, which keeps the look that the person gave it, colours of
+    labels excepted.
+    """
     values, look, kind = data
     layer.data = values
     layer.name = look["name"]
@@ -265,4 +278,10 @@ def replace(layer: Any, data: LayerData) -> None:
             setattr(layer, key, look[key])
 
 
-MIRRORS: tuple[Callable[[Stage], Mirror], ...] = (TrajectoryMirror, MapsMirror, ModeMirror, MaskMirror, RegionMirror)
+MIRRORS: tuple[Callable[[Stage], Mirror], ...] = (
+    TrajectoryMirror,
+    MapsMirror,
+    ModeMirror,
+    MaskMirror,
+    RegionMirror,
+)

@@ -85,7 +85,11 @@ class RegionMirror:
             self.refresh()
 
     def _on_dragged(self, event: Any) -> None:
-        if self._busy or str(event.action) not in ("changed", "ActionType.CHANGED") or len(self._layer.data) != 1:
+        if (
+            self._busy
+            or str(event.action) not in ("changed", "ActionType.CHANGED")
+            or len(self._layer.data) != 1
+        ):
             return
         before, corners = self._box(), np.asarray(self._layer.data[0])
         a, b = self._plane() if before.ndim == 3 else (0, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
 from diffseg.errors import DiffsegError
 from napari_diffseg.jobs import Job, Outcome
@@ -41,7 +41,9 @@ def live(session: Session) -> Live:
 def command(
     verb: str = "",
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], bool]]:
-    """Wraps a verb: blockers and our own errors end in ``session.message``; tells whether it was carried out."""
+    """Wraps a verb: blockers and our own errors end in ``session.message``; tells whether it was carried
+    out.
+    """
 
     def wrap(act: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], bool]:
         @functools.wraps(act)
@@ -57,7 +59,7 @@ def command(
                 return False
             return True
 
-        return guarded
+        return cast("Callable[Concatenate[Session, P], bool]", guarded)
 
     return wrap
 
@@ -75,7 +77,8 @@ def start(
     words: Callable[[], str],
     steps: int | None = None,
 ) -> None:
-    """The one place where a job begins; ``words`` says what came of it."""
+    """The one place where a job begins; ``words`` says what came of it, once it is
+    done and another one may begin."""
     live(session).job = job
     session.message = None
     job.changed.connect(functools.partial(_mirror, session))
@@ -110,7 +113,10 @@ def _finish(session: Session, job: Job, words: Callable[[], str], outcome: Outco
     if held.job is job:
         held.job = None
     if outcome.kind == "done":
-        session.message = Message(words())
+        try:
+            session.message = Message(words())
+        except DiffsegError as error:
+            session.message = Message(str(error), "error")
         return
     session.message = Message(
         outcome.sentence, "error" if outcome.kind == "failed" else "info", outcome.details
@@ -131,8 +137,8 @@ def _free(session: Session) -> None:
 
 
 def shutdown(session: Session) -> None:
-    """One panel of the session is closed. The last one stops every job, waiting for the step in progress for two
-    seconds at most, lets go of the viewer and frees the device's memory. Safe to call again.
+    """One panel of the session is closed. The last one stops every job, waiting for the step in progress for
+    two seconds at most, lets go of the viewer and frees the device's memory. Safe to call again.
     """
     if session.view is not None and not session.view.release():
         return

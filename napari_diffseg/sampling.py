@@ -135,10 +135,11 @@ def free(opened: Opened | None) -> None:
     release_memory()
 
 
-def maps_of(snapshot: Snapshot, roi: Box) -> Maps:
+def maps_of(snapshot: Snapshot, roi: Box, plan: SamplePlan) -> Maps:
     """The layers of an ensemble that has at least one member."""
     return Maps(
         roi,
+        plan,
         len(snapshot),
         snapshot.consensus(INNER),
         snapshot.consensus(OUTER),
@@ -153,7 +154,11 @@ def _results(opened: Opened) -> dict[str, Any]:
         return {}
     snapshot = opened.ensemble.snapshot()
     modes = find_modes(snapshot, opened.request.case.grid.voxel_ml)
-    return {"snapshot": snapshot, "modes": modes, "maps": maps_of(snapshot, opened.run.prepared.roi)}
+    return {
+        "snapshot": snapshot,
+        "modes": modes,
+        "maps": maps_of(snapshot, opened.run.prepared.roi, opened.plan),
+    }
 
 
 def _begun(run: Run, run_id: int) -> TrajectoryView:

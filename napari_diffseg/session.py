@@ -82,10 +82,10 @@ class TrajectoryView:
     """One run towards one mask, as far as it has come.
 
     ``x`` and ``x0 (T + 1, *W)`` float16 in [-1, 1] are buffers that the worker fills: slot 0 is the starting
-    noise, slot ``k`` the state after step ``k``; slots beyond ``done`` are not yet computed. Voxel ``i`` of the
-    window lies at voxel ``offset + step * i`` of the case. ``times`` and ``log_snr`` have an entry per slot
-    (``log_snr`` is infinite for the clean mask), ``changes`` one per finished step: the mean absolute change
-    of ``x0`` (NaN for the first).
+    noise, slot ``k`` the state after step ``k``; slots beyond ``done`` are not yet computed. Voxel ``i`` of
+    the window lies at voxel ``offset + step * i`` of the case. ``times`` and ``log_snr`` have an entry per
+    slot (``log_snr`` is infinite for the clean mask), ``changes`` one per finished step: the mean absolute
+    change of ``x0`` (NaN for the first).
     """
 
     run_id: int
@@ -104,14 +104,15 @@ class TrajectoryView:
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """Layers of an ensemble of ``members`` masks on the box ``roi`` of the case grid, all ``(*roi)``.
+    """Layers of the ensemble that ``plan`` describes, on the box ``roi`` of the case grid, all ``(*roi)``.
 
-    ``inner`` and ``outer`` are label maps (uint8): classes agreed on by at least 95 % and at least 5 % of the
-    members; ``mean`` is the share of members with foreground in [0, 1], ``variance`` in [0, 0.25], ``entropy``
-    in [0, ln classes], all float32.
+    ``inner`` and ``outer`` are label maps (uint8): classes agreed on by at least 95 % and at least 5 % of
+    the members; ``mean`` is the share of members with foreground in [0, 1], ``variance`` in [0, 0.25],
+    ``entropy`` in [0, ln classes], all float32.
     """
 
     roi: Box
+    plan: SamplePlan
     members: int
     inner: np.ndarray
     outer: np.ndarray
@@ -165,6 +166,10 @@ class View(Protocol):
         """Voxel of the case at the centre of the view, None without a case."""
         ...
 
+    def look_into(self, box: Box) -> None:
+        """Move to slices through ``box`` where those on display miss it."""
+        ...
+
     def release(self) -> bool:
         """One of its users is gone; the last one makes it let go of the viewer and returns True."""
         ...
@@ -186,6 +191,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "maps": ("case", "model"),
     "mode": ("case", "model"),
     "mask": ("case",),
+    "shown": ("case",),
 }
 
 # Compared by value, so that assigning what is already there tells nobody.
@@ -195,8 +201,8 @@ VALUES = ("settings", "roi", "region_box", "step", "follow", "side_by_side", "sh
 SILENT = ("inline", "view", "live")
 
 OBSERVED = (
-    "case", "files", "rater_files", "frame", "model", "model_path", "checkpoint", "plan", "trajectory", "snapshot", "modes", "maps", "mask",
-    "message", *VALUES,
+    "case", "files", "rater_files", "frame", "model", "model_path", "checkpoint", "plan", "trajectory",
+    "snapshot", "modes", "maps", "mask", "message", *VALUES,
 )  # fmt: skip
 
 
@@ -204,10 +210,11 @@ OBSERVED = (
 class Session:
     """See the module. Connect to ``session.events.<field>``; callbacks get ``(new, old)`` or fewer.
 
-    ``job`` mirrors the one running Job. ``step`` is the slot of the trajectory on display, ``shown`` the ensemble
-    maps that are switched on, ``mode`` the ``index`` (from 1) of the mode shown as a layer. ``plan`` describes the
-    run that the trajectory and the ensemble came from; ``files`` and ``rater_files`` are what the case was read
-    from, where that is known, ``frame`` where it lies in the viewer (None: as ``layerdata.frame_of``). ``inline`` runs jobs in the caller, for scripts and tests.
+    ``job`` mirrors the one running Job. ``step`` is the slot of the trajectory on display, ``shown`` the
+    ensemble maps that are switched on, ``mode`` the ``index`` (from 1) of the mode shown as a layer.
+    ``plan`` describes the run that the trajectory and the ensemble came from; ``files`` and ``rater_files``
+    are what the case was read from, where that is known, ``frame`` where it lies in the viewer (None: as
+    ``layerdata.frame_of``). ``inline`` runs jobs in the caller, for scripts and tests.
     """
 
     case: Case | None = None
@@ -351,8 +358,8 @@ def _misfit(session: Session) -> str:
     if len(case.channels) != len(model.channels):
         wanted, given = ", ".join(model.channels), ", ".join(case.channels)
         return (
-            f"{model.title} expects {len(model.channels)} channels ({wanted}); the scan has {len(case.channels)} "
-            f"({given}): choose its layers on the Case page."
+            f"{model.title} expects {len(model.channels)} channels ({wanted}); the scan has "
+            f"{len(case.channels)} ({given}): choose its layers on the Case page."
         )
     return ""
 
@@ -366,7 +373,7 @@ _sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
 
 
 def session_for(viewer: Any) -> Session:
-    """The Session of a viewer (or of napari's proxy of it), made at the first call and gone with the viewer."""
+    """The Session of a viewer (or of napari's proxy of it): made at the first call, gone with the viewer."""
     real = unwrapped(viewer)
     if real not in _sessions:
         _sessions[real] = Session()

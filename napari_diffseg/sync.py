@@ -1,7 +1,7 @@
 """Session and viewer kept alike; the only place that touches a viewer's layers, dims and camera.
 
-``LayerSync`` is the stage: it adds, finds and forgets layers without disturbing the person. What is shown on it is
-the business of the mirrors, one per kind of layer. Layers are known by identity, never by name.
+``LayerSync`` is the stage: it adds, finds and forgets layers without disturbing the person. What is shown on
+it is the business of the mirrors, one per kind of layer. Layers are known by identity, never by name.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from napari.layers import Layer
 
+from diffseg.grid import Box
 from napari_diffseg import commands, layerdata
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mirrors import MIRRORS, Mirror
@@ -36,7 +37,9 @@ def attach(viewer: Any) -> Session:
 
 
 class LayerSync:
-    """See the module. Callbacks are bound methods and kept in a list, so that ``release`` undoes all of them."""
+    """See the module. Callbacks are bound methods and kept in a list, so that ``release`` undoes all of
+    them.
+    """
 
     def __init__(self, viewer: Any, session: Session) -> None:
         self._viewer_ref = ref(viewer)
@@ -113,7 +116,9 @@ class LayerSync:
         return [la for la, noted in mine if noted.get("role") == role and noted["case"] is self.session.case]
 
     def top(self) -> Any:
-        """The layer below which results belong: the region or the mask that is worked on, None for the very top."""
+        """The layer below which results belong: the region or the mask that is worked on, None for the very
+        top.
+        """
         return next((la for la in self.layers if own(la).get("role") in ("mask", "region")), None)
 
     def activate(self, layer: Any, mode: str | None = None) -> None:
@@ -130,7 +135,11 @@ class LayerSync:
         if len(viewer.layers) == 0:
             yield  # the first layer of all may well be looked at
             return
-        camera, chosen, active = viewer.scene.camera, set(viewer.layers.selection), viewer.layers.selection.active
+        camera, chosen, active = (
+            viewer.scene.camera,
+            set(viewer.layers.selection),
+            viewer.layers.selection.active,
+        )
         center, zoom, angles = camera.center, camera.zoom, camera.angles
         self._held = True
         try:
@@ -185,6 +194,18 @@ class LayerSync:
         voxel = np.linalg.inv(frame.matrix) @ np.array([*world[-case.ndim :], 1.0])
         return tuple(int(np.clip(round(v), 0, n - 1)) for v, n in zip(voxel, case.grid.shape, strict=False))
 
+    def look_into(self, box: Box) -> None:
+        """Move to the middle of ``box`` along the axes on which the slice on display misses it."""
+        frame, n = self.frame, box.ndim
+        missed = [axis for axis, at in self.sliced() if not box.start[axis] <= at < box.stop[axis]]
+        if frame is None or not missed:
+            return
+        centre = [(a + b - 1) // 2 for a, b in zip(box.start, box.stop, strict=True)]
+        world = frame.matrix @ np.array([*centre, 1.0])
+        dims = self.viewer.dims
+        for axis in missed:
+            dims.set_point(dims.ndim - n + axis, float(world[axis]))
+
     def side_by_side(self, on: bool) -> bool:
         """Every layer in a view of its own, or all in one; tells whether that is a change."""
         grid = self.viewer.canvas.grid
@@ -237,9 +258,9 @@ class LayerSync:
         for mirror in self.mirrors:
             mirror.removed(event.value)
         session = self.session
-        if noted.get("role") == "scan" and noted["case"] is session.case and not session.blockers("open"):
-            if not self.find("scan"):
-                session.case = None
+        ours = noted.get("role") == "scan" and noted["case"] is session.case
+        if ours and not self.find("scan") and not session.blockers("open"):
+            session.case = None
 
     def _on_plane(self, plane: Plane | None) -> None:
         viewer, n = self.viewer, 3

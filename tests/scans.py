@@ -56,9 +56,9 @@ def save_nifti(
     image_class: Any = nib.Nifti1Image,
     **fields: Any,
 ) -> Path:
-    """Write `data` with the given sform and qform codes; `fields` are set in the header as they are."""
-    image = image_class(data, np.eye(4) if affine is None else affine)
+    """Write `data` with the given sform and qform codes; `fields` are set in the header nibabel writes."""
     matrix = np.eye(4) if affine is None else affine
+    image = image_class(data, matrix)
     image.header.set_sform(matrix, code=codes[0])
     image.header.set_qform(matrix, code=codes[1], strip_shears=True)
     image.header.set_xyzt_units("mm")
@@ -68,7 +68,20 @@ def save_nifti(
     return path
 
 
-def head(shape: tuple[int, int, int] = (9, 11, 13)) -> tuple[NDArray[np.int16], dict[str, NDArray[np.float64]]]:
+def patch_header(path: Path, **fields: Any) -> Path:
+    """Overwrite header fields of an uncompressed file as they are, however wrong."""
+    header = nib.load(path).header
+    for name, value in fields.items():
+        header[name] = value
+    raw = header.binaryblock
+    with path.open("r+b") as file:
+        file.write(raw)
+    return path
+
+
+def head(
+    shape: tuple[int, int, int] = (9, 11, 13),
+) -> tuple[NDArray[np.int16], dict[str, NDArray[np.float64]]]:
     """A RAS head phantom and the voxels of three marks on it: `right`, `front` and `top`, all distinct."""
     phantom = np.zeros(shape, dtype=np.int16)
     phantom[2:-2, 2:-2, 2:-2] = 10

@@ -130,8 +130,8 @@ def origin_of(
 
 
 def _through_plane(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The step through a 2D image: the file's own where it is usable, else 1 mm along the plane's normal."""
-    if np.isfinite(affine).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3:
+    """The step through a 2D image: the file's own, but 1 mm along the normal where that lies in the plane."""
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) == 3:
         return np.array(affine[:3, 2])
     normal = np.cross(affine[:3, 0], affine[:3, 1])
     length = float(np.linalg.norm(normal))

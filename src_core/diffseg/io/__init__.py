@@ -21,7 +21,9 @@ __all__ = ["read_case", "read_labels", "read_members", "to_file_order", "write_l
 _PAIRING_TOLERANCE_VOXELS = 0.1
 
 
-def read_case(images: Sequence[Path], raters: Sequence[Path] = (), channels: Sequence[str] | None = None) -> Case:
+def read_case(
+    images: Sequence[Path], raters: Sequence[Path] = (), channels: Sequence[str] | None = None
+) -> Case:
     """Read a scan, one file per channel, and its masks; all on one grid.
 
     `channels` names the channels in the order of `images`; without it they are named after the files.
@@ -33,7 +35,9 @@ def read_case(images: Sequence[Path], raters: Sequence[Path] = (), channels: Seq
         raise CaseError("No image was given; give one NIfTI file per channel.")
     names = _distinct([_stem(path) for path in paths]) if channels is None else tuple(channels)
     if len(names) != len(paths):
-        raise CaseError(f"{len(names)} channel names were given for {len(paths)} images; give one name per image.")
+        raise CaseError(
+            f"{len(names)} channel names were given for {len(paths)} images; give one name per image."
+        )
     first = open_volume(paths[0])
     image = np.empty((len(paths), *first.grid.shape), dtype=np.float32)
     image[0] = first.values()
@@ -44,7 +48,9 @@ def read_case(images: Sequence[Path], raters: Sequence[Path] = (), channels: Seq
     rater_paths = [Path(path) for path in raters]
     labels = [read_labels(path, first.grid) for path in rater_paths]
     rater_names = _distinct([_stem(path) for path in rater_paths])
-    return Case(image, first.grid, names, dict(zip(rater_names, labels, strict=True)), first.origin, _stem(paths[0]))
+    return Case(
+        image, first.grid, names, dict(zip(rater_names, labels, strict=True)), first.origin, _stem(paths[0])
+    )
 
 
 def read_labels(path: Path, grid: Grid | None = None) -> Labels:
@@ -103,7 +109,9 @@ def _refuse_other_grid(path: Path, found: Grid, expected: Grid) -> None:
         return
     if found.shape != expected.shape:
         ours, theirs = (" x ".join(map(str, grid.shape)) for grid in (expected, found))
-        raise CaseError(f"{path.name!r} has {theirs} voxels but the scan has {ours}; resample it to the scan's grid.")
+        raise CaseError(
+            f"{path.name!r} has {theirs} voxels but the scan has {ours}; resample it to the scan's grid."
+        )
     raise CaseError(
         f"{path.name!r} lies elsewhere in space than the scan, or has another voxel size; resample it to the "
         "scan's grid."
@@ -115,10 +123,14 @@ def _as_labels(labels: NDArray[Any]) -> Labels:
     if array.dtype in (np.uint8, np.uint16):
         return array
     if array.size and not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 65535):
-        raise CaseError("Labels must be whole numbers from 0 to 65535; these reach beyond and were not written.")
+        raise CaseError(
+            "Labels must be whole numbers from 0 to 65535; these reach beyond and were not written."
+        )
     stored: Labels = array.astype(np.uint8 if not array.size or array.max() <= 255 else np.uint16)
     if not np.array_equal(stored, array):
-        raise CaseError("Labels must be whole numbers from 0 to 65535; these have fractions and were not written.")
+        raise CaseError(
+            "Labels must be whole numbers from 0 to 65535; these have fractions and were not written."
+        )
     return stored
 
 

@@ -56,7 +56,7 @@ class Volume:
         broken = 0
         # Slab by slab, so that no float64 copy of the whole volume ever exists.
         for index in range(stored.shape[0]):
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):  # what overflows is counted below
                 values[index] = self._scaled(stored[index])
             broken += int(np.count_nonzero(~np.isfinite(values[index])))
         _refuse_broken(self.path, broken, values.size)
@@ -68,7 +68,8 @@ class Volume:
         labels = np.empty(stored.shape, dtype=np.uint16)
         broken = 0
         for index in range(stored.shape[0]):
-            slab = self._scaled(stored[index])
+            with np.errstate(all="ignore"):
+                slab = self._scaled(stored[index])
             off_numbers = int(np.count_nonzero(~np.isfinite(slab)))
             broken += off_numbers
             if off_numbers == 0:
@@ -152,9 +153,13 @@ def _load(path: Path) -> Any:
             warnings.simplefilter("ignore")
             image = nib.load(path)
     except Exception as error:  # nibabel raises a dozen unrelated types on damaged headers
-        raise CaseError(f"{_name(path)} cannot be read as NIfTI; it is damaged, or of another format.") from error
+        raise CaseError(
+            f"{_name(path)} cannot be read as NIfTI; it is damaged, or of another format."
+        ) from error
     if not isinstance(image, nib.Nifti1Pair):
-        raise CaseError(f"{_name(path)} is not NIfTI-1 or NIfTI-2 and states no orientation; convert it first.")
+        raise CaseError(
+            f"{_name(path)} is not NIfTI-1 or NIfTI-2 and states no orientation; convert it first."
+        )
     return image
 
 
@@ -165,16 +170,22 @@ def _spatial_shape(path: Path, image: Any) -> tuple[int, ...]:
     if len(shape) < 2 or min(shape) < 1:
         raise CaseError(f"{_name(path)} holds no 2D or 3D image (its shape is {shape}); choose another file.")
     if dtype.fields is not None or dtype.kind not in "iuf":
-        raise CaseError(f"{_name(path)} holds colours or complex numbers; convert it to one grey value per voxel.")
+        raise CaseError(
+            f"{_name(path)} holds colours or complex numbers; convert it to one grey value per voxel."
+        )
     if any(n != 1 for n in shape[4:]):
-        raise CaseError(f"{_name(path)} has {len(shape)} axes {shape}; save the 3D volume you want as its own file.")
+        raise CaseError(
+            f"{_name(path)} has {len(shape)} axes {shape}; save the 3D volume you want as its own file."
+        )
     return shape[:3]
 
 
 def _refuse_impossible_size(path: Path, image: Any) -> None:
     """Compare the header's promise with the file before any memory is taken for it."""
     data_path = Path(image.file_map["image"].filename)
-    promised = int(np.prod([int(n) for n in image.shape], dtype=object)) * image.header.get_data_dtype().itemsize
+    promised = (
+        int(np.prod([int(n) for n in image.shape], dtype=object)) * image.header.get_data_dtype().itemsize
+    )
     present = data_path.stat().st_size * (_GZIP_LIMIT if data_path.suffix.lower() == ".gz" else 1)
     if promised > present:
         raise CaseError(f"{_name(path)} is damaged or cut short; copy or export it again.")
@@ -188,7 +199,8 @@ def _geometry(path: Path, image: Any, shape: tuple[int, ...]) -> tuple[Origin, G
         kept[field] = header[field]
     kept["pixdim"][:4] = header["pixdim"][:4]
     try:
-        affine = np.asarray(image.header.get_best_affine(), dtype=np.float64)
+        with np.errstate(all="ignore"):
+            affine = np.asarray(image.header.get_best_affine(), dtype=np.float64)
         origin = origin_of(shape, affine, path, kept.binaryblock, version)
         grid = origin.display_grid(_MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0))
     except Exception as error:  # an impossible quaternion or matrix surfaces as one of several numeric errors
@@ -204,7 +216,9 @@ def _stored(path: Path, image: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         raw = np.asanyarray(image.dataobj.get_unscaled())
         return np.moveaxis(raw.reshape((*shape, -1), order="F"), -1, 0)
     except MemoryError:
-        raise CaseError(f"{_name(path)} is too large for the memory of this computer; crop it first.") from None
+        raise CaseError(
+            f"{_name(path)} is too large for the memory of this computer; crop it first."
+        ) from None
     except Exception as error:  # a damaged stream raises any of zlib, EOF, OS and value errors
         raise CaseError(f"{_name(path)} is damaged or cut short; copy or export it again.") from error
 
@@ -233,7 +247,9 @@ def _verify(temporary: Path, path: Path, array: NDArray[Any], header: Header) ->
     found: Any = nib.load(temporary)
     same = found.shape == array.shape and np.array_equal(np.asanyarray(found.dataobj.get_unscaled()), array)
     if not same or any(found.header[f].tobytes() != header[f].tobytes() for f in _GEOMETRY):
-        raise CaseError(f"{path.name!r} did not read back as it was written; what was there is unchanged, try again.")
+        raise CaseError(
+            f"{path.name!r} did not read back as it was written; what was there is unchanged, try again."
+        )
 
 
 def _name(path: Path) -> str:

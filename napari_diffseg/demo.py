@@ -74,7 +74,7 @@ class Journey:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demonstration and return its exit code: 0, or 2 when a step failed."""
     parser = argparse.ArgumentParser(prog="napari_diffseg.demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="take the whole journey, into this folder")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="take the journey, into this folder")
     options = parser.parse_args(arguments)
     viewer, dock, session = launch.open_viewer()
     if options.output is None:

@@ -192,7 +192,7 @@ def _refuse_impossible_size(path: Path, image: Any) -> None:
 
 
 def _geometry(path: Path, image: Any, shape: tuple[int, ...]) -> tuple[Origin, Grid]:
-    version = "nifti2" if isinstance(image, nib.Nifti2Pair) else "nifti1"
+    version = "nifti2" if isinstance(image.header, nib.Nifti2Header) else "nifti1"
     header = image.header.as_byteswapped("<")
     kept = type(header)(endianness="<")
     for field in _GEOMETRY:

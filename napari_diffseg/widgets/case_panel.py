@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 from diffseg.zoo import sample_scans
 from napari_diffseg import commands
 from napari_diffseg.widgets.layer_choice import LayerChoice
-from napari_diffseg.widgets.panel import GAP, Panel, beside, button, enable, line, say, slim
+from napari_diffseg.widgets.panel import GAP, Panel, beside, button, enable, line, row, say, slim
 from napari_diffseg.widgets.region_box import RegionBox
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class CasePanel(Panel):
             ("Scan", self.inputs),
             ("", self.extent),
             ("Model", beside(self.models, self.card)),
-            ("Region", self.region),
+            ("", self.region),
             ("Readers", self.readers),
             ("View", self._planes()),
         )
@@ -101,8 +101,11 @@ class CasePanel(Panel):
             caption.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
             caption.setContentsMargins(0, 4, 0, 0)
             self.captions[words] = caption
-            grid.addWidget(caption, number, 0)
-            grid.addWidget(widget, number, 1)
+            if widget is self.region:
+                grid.addWidget(widget, number, 0, 1, 2)
+            else:
+                grid.addWidget(caption, number, 0)
+                grid.addWidget(widget, number, 1)
 
     def _planes(self) -> QWidget:
         self.planes: dict[str, QPushButton] = {}
@@ -114,7 +117,11 @@ class CasePanel(Panel):
             made.clicked.connect(lambda _=False, key=key: commands.set_plane(self.session, key))
             self.planes[key] = made
         slim(*self.planes.values())
-        return beside(*self.planes.values(), gap=2)
+        holder = QWidget()
+        box = row(*self.planes.values(), gap=2)
+        box.setContentsMargins(0, 0, 0, 0)
+        holder.setLayout(box)
+        return holder
 
     def _connect(self) -> None:
         self.open.clicked.connect(self._choose_files)
@@ -124,7 +131,8 @@ class CasePanel(Panel):
         self.region.moved.connect(lambda box: commands.place_region(self.session, box))
         self.region.centre.clicked.connect(lambda: commands.centre_region(self.session))
         self.region.whole.clicked.connect(lambda: commands.place_region(self.session, None))
-        self.region.drag.toggled.connect(lambda on: commands.show_region_box(self.session, on))
+        self.region.go.clicked.connect(lambda: commands.look_at(self.session))
+        self.region.drag.clicked.connect(lambda on: commands.show_region_box(self.session, on))
         self.hear("case", by=self._on_case)
         self.hear("model", by=self._on_model)
         self.hear("roi", "region_box", "case", "model", by=self._on_roi)

@@ -6,7 +6,16 @@ from typing import Any
 
 from magicgui.widgets import Container
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QSlider, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QGridLayout,
+    QLabel,
+    QSizePolicy,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
 
 from diffseg.sample import SAMPLERS
 from napari_diffseg import commands, forms
@@ -60,6 +69,7 @@ class DenoisePanel(Panel):
             self._place(1, column, widget.label, widget.native)
         self.own: Container | None = None
         self.own_holder = QWidget()
+        self.own_holder.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.own_box = QVBoxLayout(self.own_holder)
         self.own_box.setContentsMargins(0, 0, 0, 0)
         self.grid.addWidget(self.own_holder, 2, 0, 1, 4)
@@ -90,7 +100,9 @@ class DenoisePanel(Panel):
         self.follow.setToolTip("Show each new step as it is computed")
         tools = (self.first, self.back, self.replay, self.forward, self.last)
         self.page.addLayout(row(*tools, self.timeline, gap=2))
-        where = row(self.where, self.follow)
+        self.beside = QCheckBox("Side by side")
+        self.beside.setToolTip("x_t and x̂0 each in a view of its own")
+        where = row(self.where, self.follow, self.beside)
         where.setStretch(0, 1)
         self.page.addLayout(where)
 
@@ -102,18 +114,19 @@ class DenoisePanel(Panel):
         self.play.clicked.connect(self._play)
         self.step.clicked.connect(lambda: commands.step_once(self.session))
         self.reset.clicked.connect(lambda: commands.reset(self.session))
-        self.timeline.valueChanged.connect(lambda step: commands.show_step(self.session, step))
+        self.timeline.valueChanged.connect(self._scrub)
         self.first.clicked.connect(lambda: commands.show_step(self.session, 0))
         self.back.clicked.connect(lambda: commands.show_step(self.session, self.session.step - 1))
         self.forward.clicked.connect(lambda: commands.show_step(self.session, self.session.step + 1))
         self.last.clicked.connect(lambda: commands.show_step(self.session, self._done()))
         self.replay.clicked.connect(self._play_back)
         self.playback.timeout.connect(self._next)
-        self.follow.toggled.connect(lambda on: commands.set_follow(self.session, on))
+        self.follow.clicked.connect(lambda on: commands.set_follow(self.session, on))
+        self.beside.clicked.connect(lambda on: commands.set_side_by_side(self.session, on))
         self.hear("settings", by=self._on_settings)
         self.hear("trajectory", by=self._on_trajectory)
         self.hear("step", "trajectory", by=self._on_step)
-        self.hear("follow", by=self._on_follow)
+        self.hear("follow", "side_by_side", by=self._on_switches)
         self.hear("job", "case", "model", "trajectory", by=self._on_job)
 
     # ---- from the person ----
@@ -127,6 +140,11 @@ class DenoisePanel(Panel):
         commands.set_settings(
             self.session, sampler_settings={**self.session.settings.sampler_settings, name: value}
         )
+
+    def _scrub(self, step: int) -> None:
+        commands.show_step(self.session, step)
+        # Back to where the run is, when the person pulled further.
+        self._on_step()
 
     def _play(self) -> None:
         act = {"running": commands.pause, "paused": commands.resume}.get(
@@ -211,8 +229,9 @@ class DenoisePanel(Panel):
             f"Step {step}/{view.total} · t = {view.times[step]:.2f}" if view else "No trajectory yet"
         )
 
-    def _on_follow(self) -> None:
+    def _on_switches(self) -> None:
         self.follow.setChecked(self.session.follow)
+        self.beside.setChecked(self.session.side_by_side)
 
     def _on_job(self) -> None:
         state = self.session.job.state

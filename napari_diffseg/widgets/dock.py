@@ -194,10 +194,9 @@ class MaskDock(Dock):
 
 
 def _scrolling(panel: Panel) -> QScrollArea:
-    """Scrolls in windows too low for the page, instead of forcing them to be higher."""
+    """Scrolls where the window is too low for the page or the letters too large, instead of clipping."""
     area = QScrollArea()
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setWidget(panel)
     return area

@@ -66,7 +66,7 @@ class EnsemblePanel(Panel):
         for number, (key, words, tip) in enumerate(MAPS):
             made = QCheckBox(words)
             made.setToolTip(tip)
-            made.toggled.connect(lambda on, key=key: commands.show_map(self.session, key, on))
+            made.clicked.connect(lambda on, key=key: commands.show_map(self.session, key, on))
             # Two contours above, three maps below.
             place = (0, 1 + number) if number < 2 else (1, number - 1)
             grid.addWidget(made, *place)

@@ -28,6 +28,8 @@ class MaskPanel(Panel):
         grid.setColumnStretch(1, 1)
         self.page.addLayout(grid)
         self.sources, self.classes = QComboBox(), QComboBox()
+        # What the person chose, as long as it is there; else the best there is, which comes first.
+        self._wanted = ""
         self.sources.setAccessibleName("Start from")
         self.sources.setToolTip("The answer to correct")
         self.sources.setMinimumContentsLength(8)
@@ -57,6 +59,7 @@ class MaskPanel(Panel):
         self.page.addStretch(1)
 
     def _connect(self) -> None:
+        self.sources.activated.connect(self._choose_source)
         self.edit.clicked.connect(lambda: commands.promote(self.session, self.sources.currentData()))
         self.classes.activated.connect(
             lambda index: commands.select_class(self.session, self.classes.itemData(index))
@@ -67,6 +70,9 @@ class MaskPanel(Panel):
         self.hear("case", "mask", "job", by=self._on_blockers)
 
     # ---- from the person ----
+
+    def _choose_source(self, index: int) -> None:
+        self._wanted = self.sources.itemData(index)
 
     def choose_and_save(self, path: Path | None = None) -> None:
         """Save to ``path``, or where the person says."""
@@ -96,7 +102,7 @@ class MaskPanel(Panel):
 
     def _on_sources(self) -> None:
         found = self.session.sources()
-        before = self.sources.currentData()
+        before = self._wanted
         shown = [(self.sources.itemData(i), self.sources.itemText(i)) for i in range(self.sources.count())]
         if shown == list(found):
             return

@@ -1,4 +1,4 @@
-"""The region of interest in numbers: first and last voxel along each axis of the scan."""
+"""The region of interest: its size, first and last voxel along each axis of the scan, ways to place it."""
 
 from __future__ import annotations
 
@@ -35,12 +35,14 @@ class RegionBox(QWidget):
         box.addWidget(self.words)
         self.centre = button("Centre here", "The model's window around the centre of the view")
         self.drag = button(
-            "Drag", "Show the region as a box in the view that can be dragged and resized", "Drag the region"
+            "Drag", "Show the region as a box in the view, to drag and resize", "Drag the region"
         )
         self.drag.setCheckable(True)
         self.whole = button("Whole scan", "Segment everything; large scans take long")
-        slim(self.centre, self.drag, self.whole)
-        box.addLayout(row(self.centre, self.drag, self.whole, gap=2))
+        self.go = button("Go there", "Move the view to the middle of the region", "Go to the region")
+        buttons = (self.centre, self.drag, self.go, self.whole)
+        slim(*buttons)
+        box.addLayout(row(*buttons, gap=2))
         self.numbers = QWidget()
         box.addWidget(self.numbers)
         self._build_numbers()
@@ -88,7 +90,7 @@ class RegionBox(QWidget):
             self._set(self.first[k + spare], 0, n - 1, box.start[k])
             self._set(self.last[k + spare], 0, n - 1, box.stop[k] - 1)
         mm = " × ".join(f"{n * s:.3g}" for n, s in zip(box.shape, case.spacing_mm, strict=True))
-        self.words.setText(f"{'Box' if roi else 'Whole scan'}: {mm} mm")
+        self.words.setText(f"Region: {'box of' if roi else 'whole scan,'} {mm} mm")
 
     def show_dragging(self, on: bool) -> None:
         """Show whether the box lies in the view."""
@@ -101,6 +103,7 @@ class RegionBox(QWidget):
         enable(self.centre, blockers or (["Choose a model first: it tells the size."] if no_model else []))
         enable(self.whole, blockers)
         enable(self.drag, blockers)
+        enable(self.go, blockers)
         self.numbers.setEnabled(not blockers)
 
     def _set(self, spin: QSpinBox, low: int, high: int, value: int) -> None:

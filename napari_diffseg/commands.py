@@ -65,6 +65,17 @@ def show_region_box(session: Session, on: bool) -> None:
     if on and session.roi is None and session.window() is not None:
         centre_region(session)
     session.region_box = on and session.case is not None
+    if session.region_box and session.view is not None and session.roi is not None:
+        session.view.look_into(session.roi)
+
+
+@command()
+def look_at(session: Session, voxel: Sequence[float] | None = None) -> None:
+    """Move to the slices through a voxel of the scan, the middle of the region unless given."""
+    if voxel is None and session.roi is not None:
+        voxel = [(a + b - 1) // 2 for a, b in zip(session.roi.start, session.roi.stop, strict=True)]
+    if voxel is not None and session.view is not None:
+        session.view.look_at(voxel)
 
 
 @command()
@@ -79,6 +90,12 @@ def set_follow(session: Session, on: bool) -> None:
     session.follow = on
     if on and session.trajectory is not None:
         session.step = session.trajectory.done
+
+
+@command()
+def set_side_by_side(session: Session, on: bool) -> None:
+    """Give scan, x_t and x̂0 a view each while there is nothing else to show."""
+    session.side_by_side = on
 
 
 @command()

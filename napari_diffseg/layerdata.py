@@ -9,7 +9,7 @@ metadata.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,21 +75,6 @@ def frame_of(case: Case) -> Frame:
     """The frame of a case read from a file: millimetres from its first voxel."""
     n = case.ndim
     return Frame(np.diag([*case.spacing_mm, 1.0]), ("mm",) * n, ("z", "y", "x")[-n:])
-
-
-def is_scan(layer: Any) -> bool:
-    """Whether a layer may be a model's input: a grey-value image that is none of our results."""
-    if getattr(layer, "_type_string", "") != "image" or layer.rgb or layer.multiscale or layer.ndim > 3:
-        return False
-    return own(layer).get("role", "scan") == "scan"
-
-
-def channel_layers(layers: Iterable[Any], case: Case) -> list[Any]:
-    """Those of ``layers`` that show the channels of ``case``, in the order of the channels."""
-    shown = {
-        own(la)["channel"]: la for la in layers if own(la).get("role") == "scan" and own(la)["case"] is case
-    }
-    return [shown[i] for i in sorted(shown)]
 
 
 def prefix(case: Case) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import eq, is_
@@ -164,6 +164,10 @@ class View(Protocol):
 
     def centre_voxel(self) -> tuple[int, ...] | None:
         """Voxel of the case at the centre of the view, None without a case."""
+        ...
+
+    def look_at(self, voxel: Sequence[float]) -> None:
+        """Move to the slices through a voxel of the case."""
         ...
 
     def look_into(self, box: Box) -> None:

@@ -18,6 +18,7 @@ from diffseg.grid import Box
 from napari_diffseg import commands, layerdata
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mirrors import MIRRORS, Mirror
+from napari_diffseg.preferences import preferred
 from napari_diffseg.session import Plane, Session, session_for, unwrapped
 
 # Order of the last three axes for each plane; arrays are (z, y, x) running inferior, posterior, left.
@@ -31,7 +32,10 @@ def attach(viewer: Any) -> Session:
     real = unwrapped(viewer)
     sync = _syncs.get(real)
     if sync is None or sync.users == 0:
-        sync = _syncs[real] = LayerSync(real, session_for(real))
+        session = session_for(real)
+        if session.case is None:
+            session.settings = preferred(session.settings)
+        sync = _syncs[real] = LayerSync(real, session)
     sync.users += 1
     return sync.session
 
@@ -194,17 +198,23 @@ class LayerSync:
         voxel = np.linalg.inv(frame.matrix) @ np.array([*world[-case.ndim :], 1.0])
         return tuple(int(np.clip(round(v), 0, n - 1)) for v, n in zip(voxel, case.grid.shape, strict=False))
 
+    def look_at(self, voxel: Sequence[float]) -> None:
+        """Move to the slices through a voxel of the case; the camera stays."""
+        self._slice_at(voxel, [axis for axis, _ in self.sliced()])
+
+    def _slice_at(self, voxel: Sequence[float], axes: Sequence[int]) -> None:
+        frame = self.frame
+        if frame is None:
+            return
+        world = frame.matrix @ np.array([*voxel, 1.0])
+        dims = self.viewer.dims
+        for axis in axes:
+            dims.set_point(dims.ndim - len(voxel) + axis, float(world[axis]))
+
     def look_into(self, box: Box) -> None:
         """Move to the middle of ``box`` along the axes on which the slice on display misses it."""
-        frame, n = self.frame, box.ndim
         missed = [axis for axis, at in self.sliced() if not box.start[axis] <= at < box.stop[axis]]
-        if frame is None or not missed:
-            return
-        centre = [(a + b - 1) // 2 for a, b in zip(box.start, box.stop, strict=True)]
-        world = frame.matrix @ np.array([*centre, 1.0])
-        dims = self.viewer.dims
-        for axis in missed:
-            dims.set_point(dims.ndim - n + axis, float(world[axis]))
+        self._slice_at([(a + b - 1) // 2 for a, b in zip(box.start, box.stop, strict=True)], missed)
 
     def side_by_side(self, on: bool) -> bool:
         """Every layer in a view of its own, or all in one; tells whether that is a change."""

@@ -49,7 +49,8 @@ def sampler_overhead(checkpoint: Checkpoint) -> None:
             b, f = seconds(bare), seconds(full)
             ratios.append(f / b)
             times.append(f)
-        print(f"{name}: sampler over bare passes {statistics.median(ratios):.3f}; one member {statistics.median(times):.2f} s")
+        ratio, member_s = statistics.median(ratios), statistics.median(times)
+        print(f"{name}: sampler over bare passes {ratio:.3f}; one member {member_s:.2f} s")
 
 
 def ensemble_memory() -> None:

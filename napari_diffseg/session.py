@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import eq, is_
@@ -24,13 +24,14 @@ from psygnal import SignalGroupDescriptor
 from diffseg.registry import knob
 
 if TYPE_CHECKING:
-    from diffseg.card import Card
+    from diffseg.card import Card, ClassInfo
     from diffseg.case import Case
     from diffseg.checkpoint import Checkpoint
     from diffseg.ensemble import Snapshot
     from diffseg.grid import Box
     from diffseg.modes import Mode
     from diffseg.plan import SamplePlan
+    from napari_diffseg.layerdata import Frame
 
 Plane = Literal["axial", "coronal", "sagittal", "3d"]
 State = Literal["idle", "running", "paused", "cancelling"]
@@ -55,14 +56,36 @@ class SampleSettings:
 
 
 @dataclass(frozen=True, eq=False)
+class Request:
+    """Everything that decides a run, frozen when the person asked for it. Compare with ``same_run``."""
+
+    case: Case
+    model_path: Path
+    settings: SampleSettings
+    roi: Box | None
+    files: tuple[Path, ...] = ()
+    rater_files: tuple[Path, ...] = ()
+    checkpoint: Checkpoint | None = None
+
+    def same_run(self, other: Request) -> bool:
+        """Whether members drawn for the one belong to the ensemble of the other."""
+        mine, theirs = (dataclasses.replace(r.settings, members=1) for r in (self, other))
+        return self.case is other.case and (self.model_path, self.roi, mine) == (
+            other.model_path,
+            other.roi,
+            theirs,
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class TrajectoryView:
     """One run towards one mask, as far as it has come.
 
     ``x`` and ``x0 (T + 1, *W)`` float16 in [-1, 1] are buffers that the worker fills: slot 0 is the starting
-    noise, slot ``k`` the state after step ``k``; slots beyond ``done`` are not yet computed. Voxel ``i`` of the
-    window lies at voxel ``offset + step * i`` of the case. ``times`` and ``log_snr`` have an entry per slot
-    (``log_snr`` is infinite for the clean mask), ``changes`` one per finished step: the mean absolute change
-    of ``x0`` (NaN for the first).
+    noise, slot ``k`` the state after step ``k``; slots beyond ``done`` are not yet computed. Voxel ``i`` of
+    the window lies at voxel ``offset + step * i`` of the case. ``times`` and ``log_snr`` have an entry per
+    slot (``log_snr`` is infinite for the clean mask), ``changes`` one per finished step: the mean absolute
+    change of ``x0`` (NaN for the first).
     """
 
     run_id: int
@@ -81,14 +104,15 @@ class TrajectoryView:
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """Layers of an ensemble of ``members`` masks on the box ``roi`` of the case grid, all ``(*roi)``.
+    """Layers of the ensemble that ``plan`` describes, on the box ``roi`` of the case grid, all ``(*roi)``.
 
-    ``inner`` and ``outer`` are label maps (uint8): classes agreed on by at least 95 % and at least 5 % of the
-    members; ``mean`` is the share of members with foreground in [0, 1], ``variance`` in [0, 0.25], ``entropy``
-    in [0, ln classes], all float32.
+    ``inner`` and ``outer`` are label maps (uint8): classes agreed on by at least 95 % and at least 5 % of
+    the members; ``mean`` is the share of members with foreground in [0, 1], ``variance`` in [0, 0.25],
+    ``entropy`` in [0, ln classes], all float32.
     """
 
     roi: Box
+    plan: SamplePlan
     members: int
     inner: np.ndarray
     outer: np.ndarray
@@ -105,7 +129,9 @@ class MaskState:
     source: str
     name: str
     case: Case
+    classes: tuple[ClassInfo, ...] = ()
     plan: SamplePlan | None = None
+    edited: bool = False
     selected: int = 1
     dirty: bool = True
     path: Path | None = None
@@ -126,10 +152,11 @@ class JobState:
 
 @dataclass(frozen=True, eq=False)
 class Message:
-    """One sentence for the person."""
+    """One sentence for the person; ``details`` is for a report, not for the screen."""
 
     text: str
     kind: Literal["info", "warning", "error"] = "info"
+    details: str = ""
 
 
 class View(Protocol):
@@ -139,8 +166,16 @@ class View(Protocol):
         """Voxel of the case at the centre of the view, None without a case."""
         ...
 
-    def shutdown(self) -> None:
-        """Let go of the viewer; safe to call again."""
+    def look_at(self, voxel: Sequence[float]) -> None:
+        """Move to the slices through a voxel of the case."""
+        ...
+
+    def look_into(self, box: Box) -> None:
+        """Move to slices through ``box`` where those on display miss it."""
+        ...
+
+    def release(self) -> bool:
+        """One of its users is gone; the last one makes it let go of the viewer and returns True."""
         ...
 
 
@@ -149,6 +184,9 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "checkpoint": ("model_path",),
     "roi": ("case", "model"),
     "region_box": ("case",),
+    "files": ("case",),
+    "rater_files": ("case",),
+    "frame": ("case",),
     "plan": ("case", "model"),
     "trajectory": ("case", "model"),
     "step": ("case", "model"),
@@ -157,6 +195,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "maps": ("case", "model"),
     "mode": ("case", "model"),
     "mask": ("case",),
+    "shown": ("case",),
 }
 
 # Compared by value, so that assigning what is already there tells nobody.
@@ -166,8 +205,8 @@ VALUES = ("settings", "roi", "region_box", "step", "follow", "side_by_side", "sh
 SILENT = ("inline", "view", "live")
 
 OBSERVED = (
-    "case", "model", "model_path", "checkpoint", "plan", "trajectory", "snapshot", "modes", "maps", "mask",
-    "message", *VALUES,
+    "case", "files", "rater_files", "frame", "model", "model_path", "checkpoint", "plan", "trajectory",
+    "snapshot", "modes", "maps", "mask", "message", *VALUES,
 )  # fmt: skip
 
 
@@ -175,9 +214,11 @@ OBSERVED = (
 class Session:
     """See the module. Connect to ``session.events.<field>``; callbacks get ``(new, old)`` or fewer.
 
-    ``job`` mirrors the one running Job. ``step`` is the slot of the trajectory on display, ``shown`` the ensemble
-    maps that are switched on, ``mode`` the index of the mode shown as a layer. ``plan`` describes the run that
-    the trajectory and the ensemble came from. ``inline`` runs jobs in the caller, for scripts and tests.
+    ``job`` mirrors the one running Job. ``step`` is the slot of the trajectory on display, ``shown`` the
+    ensemble maps that are switched on, ``mode`` the ``index`` (from 1) of the mode shown as a layer.
+    ``plan`` describes the run that the trajectory and the ensemble came from; ``files`` and ``rater_files``
+    are what the case was read from, where that is known, ``frame`` where it lies in the viewer (None: as
+    ``layerdata.frame_of``). ``inline`` runs jobs in the caller, for scripts and tests.
     """
 
     case: Case | None = None
@@ -187,6 +228,9 @@ class Session:
     settings: SampleSettings = SampleSettings()
     roi: Box | None = None
     region_box: bool = False
+    files: tuple[Path, ...] = ()
+    rater_files: tuple[Path, ...] = ()
+    frame: Frame | None = None
     plan: SamplePlan | None = None
     trajectory: TrajectoryView | None = None
     step: int = 0
@@ -233,6 +277,12 @@ class Session:
         """
         return [sentence for wanted in VERBS[verb] if (sentence := _missing(self, wanted))]
 
+    def request(self) -> Request:
+        """The run that would start now; only for a session with a scan and a model."""
+        assert self.case is not None and self.model_path is not None
+        files = self.files, self.rater_files
+        return Request(self.case, self.model_path, self.settings, self.roi, *files, self.checkpoint)
+
     def window(self) -> tuple[int, ...] | None:
         """The model's window in voxels of the case, never larger than it; None without case or model."""
         if self.case is None or self.model is None or self.case.ndim != self.model.spatial:
@@ -245,7 +295,7 @@ class Session:
         """``(key, words)`` of everything that ``commands.promote`` can make editable now."""
         found = []
         if self.snapshot is not None:
-            n = self.snapshot.members
+            n = len(self.snapshot)
             found += [(f"mode:{m.index}", mode_words(m, n)) for m in self.modes]
             found += [("mean", "mean of the masks"), ("inner", "95 % inner"), ("outer", "5 % outer")]
             found += [(f"member:{i}", f"mask {i + 1}") for i in range(n)]
@@ -274,8 +324,8 @@ VERBS: dict[str, tuple[str, ...]] = {
 
 
 def mode_words(mode: Mode, members: int) -> str:
-    """``mode 1 (19/32)``: people count from one; frequencies are shares."""
-    return f"mode {mode.index + 1} ({round(mode.frequency * members)}/{members})"
+    """``mode 1 (19/32)``."""
+    return f"mode {mode.index} ({len(mode.members)}/{members})"
 
 
 def _missing(session: Session, wanted: str) -> str:
@@ -285,7 +335,10 @@ def _missing(session: Session, wanted: str) -> str:
         "case": (session.case is not None, "Open a scan first: drop a NIfTI file here, or try a sample."),
         "model": (session.model is not None, "Choose a model first."),
         "idle": (state == "idle", f"{session.job.name or 'A run'} is not finished: wait for it, or stop it."),
-        "idle or paused": (state in ("idle", "paused"), f"{session.job.name} is running: pause or stop it first."),
+        "idle or paused": (
+            state in ("idle", "paused"),
+            f"{session.job.name} is running: pause or stop it first.",
+        ),
         "running": (state == "running", "Nothing is running."),
         "paused": (state == "paused", "Nothing is paused."),
         "busy": (state in ("running", "paused"), "Nothing is running."),
@@ -303,12 +356,14 @@ def _misfit(session: Session) -> str:
     if case is None or model is None:
         return ""
     if case.ndim != model.spatial:
-        return f"{model.title} segments {model.spatial}D scans, this one is {case.ndim}D: choose another model."
+        return (
+            f"{model.title} segments {model.spatial}D scans, this one is {case.ndim}D: choose another model."
+        )
     if len(case.channels) != len(model.channels):
         wanted, given = ", ".join(model.channels), ", ".join(case.channels)
         return (
-            f"{model.title} expects {len(model.channels)} channels ({wanted}); the scan has {len(case.channels)} "
-            f"({given}): choose its layers on the Case page."
+            f"{model.title} expects {len(model.channels)} channels ({wanted}); the scan has "
+            f"{len(case.channels)} ({given}): choose its layers on the Case page."
         )
     return ""
 
@@ -322,8 +377,11 @@ _sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
 
 
 def session_for(viewer: Any) -> Session:
-    """The Session of a viewer (or of napari's proxy of it), made at the first call and gone with the viewer."""
-    return _sessions.setdefault(unwrapped(viewer), Session())
+    """The Session of a viewer (or of napari's proxy of it): made at the first call, gone with the viewer."""
+    real = unwrapped(viewer)
+    if real not in _sessions:
+        _sessions[real] = Session()
+    return _sessions[real]
 
 
 def unwrapped(thing: Any) -> Any:

@@ -60,7 +60,7 @@ def tiny_card(spatial: int = 3, channels: int = 1, classes: int = 3, spacing_mm:
         title="Tiny",
         description="An untrained model for tests",
         architecture="unet",
-        network={"spatial": spatial, "image_channels": channels, "classes": classes, "widths": (8, 8), "groups": 4},
+        network={"spatial": spatial, "image_channels": channels, "classes": classes, "widths": [8, 8], "groups": 4},
         schedule="linear",
         schedule_settings={},
         prediction="x0",

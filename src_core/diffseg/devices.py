@@ -32,7 +32,8 @@ def choose_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         raise DeviceError(f"There is no device called {name!r}; choose one of: {', '.join(CHOICES)}.") from None
     if device.type not in available():
-        raise DeviceError(f"{name} was asked for, but this machine has only: {', '.join(available())}; use --device auto.")
+        known = ", ".join(available())
+        raise DeviceError(f"{name} was asked for, but this machine has only: {known}; use --device auto.")
     return device
 
 

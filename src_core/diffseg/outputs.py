@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffseg.agreement import agreement
 from diffseg.card import Card
 from diffseg.case import Case
 from diffseg.ensemble import Snapshot
 from diffseg.errors import CaseError
 from diffseg.grid import Box
 from diffseg.io import write_labels, write_map
-from diffseg.agreement import agreement
+from diffseg.metrics.maps import ged_map
 from diffseg.modes import Mode, find_modes
 from diffseg.plan import SamplePlan, plan_to_json
 
@@ -33,7 +34,8 @@ def full(values: NDArray[Any], box: Box, shape: tuple[int, ...], fill: float = 0
     """``values (..., *box)`` placed into an array ``(..., *shape)`` of ``fill``."""
     lead = values.shape[: values.ndim - len(shape)]
     out = np.full((*lead, *shape), fill, values.dtype)
-    out[(..., *box.slices)] = values
+    region: tuple[Any, ...] = (..., *box.slices)
+    out[region] = values
     return out
 
 
@@ -109,8 +111,9 @@ def write_outputs(
         write_json(part / "modes.json", modes_record(modes, snapshot, card))
         if case.raters:
             raters = list(case.raters.values())
-            write_json(part / "metrics.json", agreement(list(members), raters, card, case.grid.spacing_mm))
-            write_map(part / "ged_map.nii.gz", ged_map(list(members), raters), case)
+            names = [c.name for c in card.classes[1:]]
+            write_json(part / "metrics.json", agreement(list(members), raters, case.grid.spacing_mm, names))
+            write_map(part / "ged_map.nii.gz", ged_map(list(members), raters, len(card.classes)), case)
         if trajectory:
             width = len(str(len(trajectory) - 1))
             for k, state in enumerate(trajectory):

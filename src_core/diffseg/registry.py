@@ -33,7 +33,7 @@ def knob(
     low: float | None = None,
     high: float | None = None,
     unit: str = "",
-    help: str = "",
+    help: str = "",  # noqa: A002  (the field's name in forms and parsers)
     step: float | None = None,
 ) -> Any:
     """A dataclass field with a default and a ``Knob`` in its metadata."""
@@ -68,7 +68,7 @@ class Registry(Generic[T]):
         self._parts: dict[str, T] = {}
         self._help: dict[str, str] = {}
 
-    def add(self, name: str, help: str) -> Callable[[T], T]:
+    def add(self, name: str, help: str) -> Callable[[T], T]:  # noqa: A002
         """A decorator that enters its target under ``name``.
 
         Raises:

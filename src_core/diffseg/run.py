@@ -93,7 +93,7 @@ class Run:
         return Noise(self.plan.seed if seed is None else seed, members)
 
     def trajectory(self, member: int = 0, start: Step | None = None, seed: int | None = None) -> Iterator[Step]:
-        """The steps of one member, from noise, or from a kept ``start`` with the noise of another ``seed`` (a branch)."""
+        """The steps of one member: from noise, or a branch from a kept ``start`` with the noise of another ``seed``."""
         x = self.initial((member,)) if start is None else start.x.to(self.device)
         first = 0 if start is None else start.done
         yield from self.sampler.steps(self.denoiser, x, self.noise((member,), seed), self.levels, first)

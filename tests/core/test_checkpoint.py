@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracle import save_tiny, tiny_card
 from safetensors.torch import load_file, save_file
 
 from diffseg.card import METADATA_KEY, read_card
 from diffseg.checkpoint import build_network, load_checkpoint, save_checkpoint
 from diffseg.errors import CheckpointError
 from diffseg.records import to_json
+from oracle import save_tiny, tiny_card
 
 
 def test_card_and_weights_come_back_unchanged(tmp_path: Path) -> None:

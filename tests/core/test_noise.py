@@ -68,7 +68,9 @@ def test_cosine_reaches_its_limits_at_both_ends() -> None:
     np.testing.assert_allclose(log_snr(CosineSchedule(0.1, 20.0), np.array([0.0, 1.0])), [20, -20], atol=1e-6)
 
 
-@pytest.mark.parametrize(("schedule", "steps"), [(LinearSchedule(), 1), (LinearSchedule(), 1002), (CosineSchedule(), 0)])
+@pytest.mark.parametrize(
+    ("schedule", "steps"), [(LinearSchedule(), 1), (LinearSchedule(), 1002), (CosineSchedule(), 0)]
+)
 def test_impossible_step_counts_are_refused_with_the_possible_ones(schedule: object, steps: int) -> None:
     with pytest.raises(PlanError, match="steps were asked for"):
         schedule.levels(steps)  # type: ignore[attr-defined]

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from oracle import save_tiny, tiny_card
 
 from diffseg.case import Case, origin_of
 from diffseg.checkpoint import Checkpoint, load_checkpoint
 from diffseg.errors import CaseError, CheckpointError, DeviceError, PlanError
 from diffseg.plan import SamplePlan, plan_for, plan_to_json, read_plan
 from diffseg.run import Run
+from oracle import save_tiny, tiny_card
 
 
 def case(shape: tuple[int, ...] = (20, 24, 18), channels: int = 1) -> Case:

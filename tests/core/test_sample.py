@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from oracle import GaussianOracle, MixtureOracle
 
 from diffseg.noise import CosineSchedule, LinearSchedule
 from diffseg.sample import DDIM, DDPM, SAMPLERS, Noise, Sampler
+from oracle import GaussianOracle, MixtureOracle
 
 SCHEDULES = {"linear": LinearSchedule(), "cosine": CosineSchedule()}
 

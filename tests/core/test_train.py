@@ -11,13 +11,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from oracle import tiny_card
 
 from diffseg.checkpoint import load_checkpoint
 from diffseg.errors import CaseError, PlanError
 from diffseg.losses import cross_entropy, dice_loss
 from diffseg.train import Objective, fit, rate_at
 from diffseg.train_plan import AugmentPlan, DataPlan, FitPlan, TrainPlan, read_train_plan
+from oracle import tiny_card
 
 pytest.importorskip("monai", reason="training needs the extra 'train'")
 
@@ -85,7 +85,7 @@ def test_recycling_starts_from_the_prediction_and_not_from_the_truth(tmp_path: P
             return logits
 
     objective = Objective(plan(tmp_path, "run", recycling="max", uniform_fraction=0.0))
-    objective.times = np.array([0.0])  # the least noisy level, where x_t is nearly the mask it was made from
+    objective.times = np.zeros(2)  # the least noisy level, where x_t is nearly the mask it was made from
     labels = torch.ones(1, 4, 4, 4, dtype=torch.long)
     objective(AlwaysBackground(), torch.zeros(1, 1, 4, 4, 4), labels, torch.Generator().manual_seed(0))
     assert len(seen) == 2

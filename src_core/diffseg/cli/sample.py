@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> None:
 
     refuse_occupied(options.out)
     checkpoint = load_checkpoint(find_model(options.model))
-    case = read_case(options.images, options.rater, checkpoint.card.channels)
+    named = checkpoint.card.channels if len(options.images) == len(checkpoint.card.channels) else None
+    case = read_case(options.images, options.rater, named)
     choices: dict[str, Any] = {k: getattr(options, k) for k in ("members", "seed", "roi", "device", "steps", "sampler")}
     plan = plan_for(checkpoint.card, checkpoint.sha256, tuple(options.images), tuple(options.rater), **choices)
     begin = time.monotonic()
@@ -51,7 +52,8 @@ def run(options: argparse.Namespace) -> None:
     fields = trajectory_fields(job) if options.trajectory else []
     snapshot = grow(job, plan.members)
     names = write_outputs(options.out, case, checkpoint.card, plan, job.prepared.roi, snapshot, fields)
-    print(f"{plan.members} masks in {time.monotonic() - begin:.1f} s on {job.device}; {len(names)} files in {options.out}")
+    seconds = time.monotonic() - begin
+    print(f"{plan.members} masks in {seconds:.1f} s on {job.device}; {len(names)} files in {options.out}")
 
 
 def grow(job: Any, members: int) -> Any:

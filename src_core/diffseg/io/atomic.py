@@ -7,10 +7,9 @@ full disk or a kill at any moment leaves the previous file whole.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from diffseg.errors import CaseError
@@ -42,31 +41,6 @@ def atomic_file(path: Path) -> Iterator[Path]:
             _flush(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder that becomes `path` on success, in place of a folder that was there.
-
-    Missing parents are made. Between moving the old folder aside and the new one in, which are two renames,
-    a kill leaves the old content under a hidden name beside `path`; an error puts it back. Raises CaseError
-    with one sentence when the system refuses to write, or when `path` is a file.
-    """
-    target = Path(os.path.realpath(path))
-    with _writing(path):
-        if target.exists() and not target.is_dir():
-            raise CaseError(f"{str(path)!r} is a file; choose a folder for the results.")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-        try:
-            temporary.chmod(0o777 & ~_umask())
-            yield temporary
-            for item in temporary.rglob("*"):
-                _flush(item)
-            _flush(temporary)
-            _swap_folder(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -113,18 +87,3 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _swap_folder(new: Path, target: Path) -> None:
-    if not target.exists():
-        os.replace(new, target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    os.replace(target, aside)
-    try:
-        os.replace(new, target)
-    except OSError:
-        with suppress(OSError):
-            os.replace(aside, target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

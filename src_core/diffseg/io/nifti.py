@@ -56,7 +56,7 @@ class Volume:
         broken = 0
         # Slab by slab, so that no float64 copy of the whole volume ever exists.
         for index in range(stored.shape[0]):
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):  # what overflows is counted below
                 values[index] = self._scaled(stored[index])
             broken += int(np.count_nonzero(~np.isfinite(values[index])))
         _refuse_broken(self.path, broken, values.size)
@@ -68,7 +68,8 @@ class Volume:
         labels = np.empty(stored.shape, dtype=np.uint16)
         broken = 0
         for index in range(stored.shape[0]):
-            slab = self._scaled(stored[index])
+            with np.errstate(all="ignore"):
+                slab = self._scaled(stored[index])
             off_numbers = int(np.count_nonzero(~np.isfinite(slab)))
             broken += off_numbers
             if off_numbers == 0:
@@ -191,14 +192,15 @@ def _refuse_impossible_size(path: Path, image: Any) -> None:
 
 
 def _geometry(path: Path, image: Any, shape: tuple[int, ...]) -> tuple[Origin, Grid]:
-    version = "nifti2" if isinstance(image, nib.Nifti2Pair) else "nifti1"
+    version = "nifti2" if isinstance(image.header, nib.Nifti2Header) else "nifti1"
     header = image.header.as_byteswapped("<")
     kept = type(header)(endianness="<")
     for field in _GEOMETRY:
         kept[field] = header[field]
     kept["pixdim"][:4] = header["pixdim"][:4]
     try:
-        affine = np.asarray(image.header.get_best_affine(), dtype=np.float64)
+        with np.errstate(all="ignore"):
+            affine = np.asarray(image.header.get_best_affine(), dtype=np.float64)
         origin = origin_of(shape, affine, path, kept.binaryblock, version)
         grid = origin.display_grid(_MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0))
     except Exception as error:  # an impossible quaternion or matrix surfaces as one of several numeric errors

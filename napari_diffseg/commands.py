@@ -1,0 +1,271 @@
+"""The verbs: what a person can do, as plain functions of a Session.
+
+Buttons, menu entries and tests call the same functions. Each checks ``session.blockers`` and never raises for
+something the person did: it leaves one sentence in ``session.message`` instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffseg.errors import CaseError, CheckpointError
+from diffseg.grid import Box
+from napari_diffseg import masks
+from napari_diffseg.jobs import Job, Outcome
+from napari_diffseg.opening import centre_on, choose_model, models, open_files, open_sample, use_layers
+from napari_diffseg.runs import command, job_of, live, shutdown, start, take
+from napari_diffseg.session import MAP_NAMES, MaskState, Message, Plane, SampleSettings, Session, unwrapped
+
+if TYPE_CHECKING:
+    from napari_diffseg.sampling import Update
+
+# Numbers of trajectories, unique in the process so that a layer names its run.
+_run_ids = itertools.count(1)
+
+__all__ = ["choose_model", "models", "open_files", "open_sample", "shutdown", "use_layers"]
+
+
+@command()
+def set_settings(session: Session, /, **changes: Any) -> None:
+    """Change fields of ``session.settings``; they count from the next run on."""
+    wanted: SampleSettings = replace(session.settings, **changes)
+    session.settings = wanted
+
+
+# ---- settings, region and view ----
+
+
+@command("region")
+def place_region(session: Session, box: Box | None) -> None:
+    """Segment this box of the scan, cut to it; None for the whole scan."""
+    assert session.case is not None
+    session.roi = None if box is None else box.clipped(session.case.grid.shape)
+
+
+@command("region")
+def centre_region(session: Session, centre: Sequence[float] | None = None) -> None:
+    """The model's window around a voxel, the centre of the view unless given."""
+    case, window = session.case, session.window()
+    if case is None or window is None:
+        raise CheckpointError("Choose a model first: the region takes its size from the model's window.")
+    centre_on(session, case, window, centre)
+
+
+@command()
+def show_region_box(session: Session, on: bool) -> None:
+    """Show the region as a box that can be dragged; a whole scan gets one of the model's window first."""
+    if on and session.roi is None and session.window() is not None:
+        centre_region(session)
+    session.region_box = on and session.case is not None
+    if session.region_box and session.view is not None and session.roi is not None:
+        session.view.look_into(session.roi)
+
+
+@command()
+def look_at(session: Session, voxel: Sequence[float] | None = None) -> None:
+    """Move to the slices through a voxel of the scan, the middle of the region unless given."""
+    if voxel is None and session.roi is not None:
+        voxel = [(a + b - 1) // 2 for a, b in zip(session.roi.start, session.roi.stop, strict=True)]
+    if voxel is not None and session.view is not None:
+        session.view.look_at(voxel)
+
+
+@command()
+def set_plane(session: Session, plane: Plane) -> None:
+    """Look along another axis, or in 3D."""
+    session.plane = plane
+
+
+@command()
+def set_follow(session: Session, on: bool) -> None:
+    """Let the view move along with the run, or leave it where it is."""
+    session.follow = on
+    if on and session.trajectory is not None:
+        session.step = session.trajectory.done
+
+
+@command()
+def set_side_by_side(session: Session, on: bool) -> None:
+    """Give scan, x_t and x̂0 a view each while there is nothing else to show."""
+    session.side_by_side = on
+
+
+@command()
+def show_step(session: Session, step: int) -> None:
+    """Show this slot of the trajectory, as far as it has come."""
+    if session.trajectory is not None:
+        session.step = min(max(step, 0), session.trajectory.done)
+
+
+@command()
+def show_map(session: Session, name: str, on: bool) -> None:
+    """Switch one of the ensemble's layers."""
+    if name not in MAP_NAMES:
+        raise KeyError(name)
+    session.shown = session.shown | {name} if on else session.shown - {name}
+
+
+@command()
+def show_mode(session: Session, index: int | None) -> None:
+    """Show the mode of this ``index`` (from 1) as a layer; None for no mode."""
+    session.mode = index
+
+
+# ---- runs ----
+
+
+@command("play")
+def play(session: Session) -> None:
+    """Run from noise to the first mask."""
+    _start_trajectory(session, steps=None)
+
+
+@command("step")
+def step_once(session: Session) -> None:
+    """Exactly one more denoising step, then pause."""
+    job = live(session).job
+    if session.job.state == "paused" and job is not None:
+        job.step()
+    else:
+        _start_trajectory(session, steps=1)
+
+
+@command("pause")
+def pause(session: Session) -> None:
+    """Stop after the step in progress, ready to go on."""
+    job_of(session).pause()
+
+
+@command("resume")
+def resume(session: Session) -> None:
+    """Go on freely."""
+    job_of(session).resume()
+
+
+@command("cancel")
+def cancel(session: Session) -> None:
+    """Stop within one step; what is finished stays."""
+    job_of(session).cancel()
+
+
+@command("reset")
+def reset(session: Session) -> None:
+    """Drop the trajectory; a run in progress stops."""
+    job = live(session).job
+    if job is not None:
+        job.cancel()
+    if session.trajectory is not None:
+        live(session).dropped = session.trajectory.run_id
+    session.trajectory = None
+    session.step = 0
+
+
+@command("grow")
+def grow_ensemble(session: Session, members: int | None = None) -> None:
+    """Draw masks until there are ``members`` (the settings' number), keeping those there are."""
+    if members is not None:
+        set_settings(session, members=members)
+    target, request, opened = session.settings.members, session.request(), live(session).opened
+    if opened is not None and opened.request.same_run(request) and len(opened.ensemble) >= target:
+        session.message = Message(f"There are {len(opened.ensemble)} masks already: ask for more members.")
+        return
+
+    def source() -> Iterator[Update]:
+        from napari_diffseg.sampling import growth  # torch starts in the job's thread
+
+        return growth(request, opened, target)
+
+    job = Job("Ensemble", source, inline=session.inline)
+    start(session, job, functools.partial(take, session), functools.partial(_ensemble_words, session))
+
+
+def _start_trajectory(session: Session, steps: int | None) -> None:
+    request, opened, run_id = session.request(), live(session).opened, next(_run_ids)
+    if session.view is not None and session.roi is not None:
+        session.view.look_into(session.roi)
+
+    def source() -> Iterator[Update]:
+        from napari_diffseg.sampling import first_mask  # torch starts in the job's thread
+
+        return first_mask(request, opened, run_id)
+
+    job = Job("First mask", source, inline=session.inline)
+    start(session, job, functools.partial(take, session), functools.partial(_ensemble_words, session), steps)
+
+
+def _ensemble_words(session: Session) -> str:
+    if session.snapshot is None:
+        return "Finished."
+    n, modes = len(session.snapshot), session.modes
+    if n == 1:
+        return f"One mask: {masks.ml(modes[0].volume_ml)}."
+    kinds = "one mode" if len(modes) == 1 else f"{len(modes)} modes"
+    return f"{n} masks in {kinds}, the most frequent of {masks.ml(modes[0].volume_ml)}."
+
+
+# ---- the mask ----
+
+
+@dataclass(frozen=True)
+class _Written:
+    """The one record of saving."""
+
+    done: int = 1
+    total: int = 1
+
+
+@command("promote")
+def promote(session: Session, source: Any) -> None:
+    """Make an editable mask of ``source``: a key of ``session.sources()``, or a Labels layer.
+
+    An earlier mask stays in the viewer as it is; it is only no longer the one that ``save_mask`` saves.
+    """
+    held = live(session)
+    session.mask = masks.begin(session, unwrapped(source), held.opened, session.frame)
+    session.message = Message(f"Editable mask made from {session.mask.source}: {masks.words(session.mask)}.")
+
+
+@command("save")
+def select_class(session: Session, label: int) -> None:
+    """Paint with this class."""
+    assert session.mask is not None
+    session.mask = replace(session.mask, selected=label)
+
+
+@command("save")
+def save_mask(session: Session, path: Path | str) -> None:
+    """Write the mask on the scan's own grid and ``<name>.plan.json`` beside it, even while a run goes on."""
+    held, mask = live(session), session.mask
+    assert mask is not None
+    target = masks.target(Path(path), session)
+    labels = mask.labels.copy()
+    if held.saving is not None:
+        raise CaseError("The mask is being saved already: wait a moment.")
+
+    def write() -> Iterator[_Written]:
+        masks.write(target, labels, mask)
+        yield _Written()
+
+    job = held.saving = Job("Saving the mask", write, inline=session.inline)
+    job.finished.connect(functools.partial(_saved, session, mask, labels, target))
+    job.start()
+
+
+def _saved(session: Session, before: MaskState, labels: Any, target: Path, outcome: Outcome) -> None:
+    live(session).saving = None
+    if outcome.kind != "done":
+        session.message = Message(outcome.sentence, "error", outcome.details)
+        return
+    mask = session.mask
+    if mask is not None and mask.name == before.name and mask.labels is before.labels:
+        dirty = not np.array_equal(labels, mask.labels)
+        session.mask = replace(mask, path=target, saved_at=datetime.now(), dirty=dirty)
+    session.message = Message(f"Saved {target} ({masks.words(replace(before, labels=labels))}).")

@@ -1,0 +1,116 @@
+"""The editable mask as a Labels layer, the only one that the person draws on."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from napari_diffseg import layerdata
+from napari_diffseg.session import Message
+from napari_diffseg.stage import Stage
+
+
+class MaskMirror:
+    """Adds the layer once and never writes into it; strokes come back as ``session.mask``.
+
+    napari tells of strokes by ``paint``, of undo and redo only by ``set_data``, which scrolling emits as
+    well. So after a save, a ``set_data`` without a change of view is checked against the saved content.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage, self.session = stage, stage.session
+        self._layer: Any = None
+        self._labels: np.ndarray | None = None
+        self._checksum = 0
+        self._view: Any = None
+        stage.on(self.session.events.mask, self.refresh)
+
+    def refresh(self) -> None:
+        mask, frame = self.session.mask, self.stage.frame
+        if mask is None or frame is None:
+            self._let_go()
+            return
+        if mask.labels is not self._labels:
+            left = [la for la in self.stage.find("mask") if la.data is mask.labels]
+            layer = left[0] if left else self.stage.add(layerdata.mask_layer(mask, frame))
+            self._take(layer, mask.labels)
+            self.stage.activate(layer)
+        if self._layer.selected_label != mask.selected:
+            self._layer.selected_label = mask.selected
+        if not mask.dirty:
+            self._checksum = checksum(mask.labels)
+
+    def removed(self, layer: Any) -> None:
+        if layer is self._layer:
+            self.session.mask = None
+            self.session.message = Message(
+                "The mask layer was removed: make a mask editable to go on.", "warning"
+            )
+
+    def _take(self, layer: Any, labels: np.ndarray) -> None:
+        self._let_go()
+        self._layer, self._labels = layer, labels
+        self._view = self._seen()
+        for emitter, callback in self._wires(layer):
+            self.stage.on(emitter, callback)
+
+    def _let_go(self) -> None:
+        """The layer stays with the person."""
+        if self._layer is not None:
+            for emitter, callback in self._wires(self._layer):
+                self.stage.off(emitter, callback)
+        self._layer = self._labels = None
+
+    def _wires(self, layer: Any) -> list[tuple[Any, Any]]:
+        events = layer.events
+        return [
+            (events.paint, self._on_paint),
+            (events.set_data, self._on_set_data),
+            (events.data, self._on_data),
+            (events.selected_label, self._on_selected),
+        ]
+
+    def _on_paint(self, event: Any = None) -> None:
+        mask = self.session.mask
+        layerdata.own(self._layer)["edited"] = True
+        if mask is not None and not (mask.dirty and mask.edited):
+            self.session.mask = replace(mask, dirty=True, edited=True)
+
+    def _on_set_data(self, event: Any = None) -> None:
+        mask, before, self._view = self.session.mask, self._view, self._seen()
+        if mask is None or mask.dirty or self._view != before:
+            return
+        if checksum(mask.labels) != self._checksum:
+            self._on_paint()
+
+    def _on_data(self, event: Any = None) -> None:
+        """Somebody put another array into the layer."""
+        mask, data = self.session.mask, self._layer.data
+        if mask is None or data is mask.labels:
+            return
+        if data.shape != mask.labels.shape or not isinstance(data, np.ndarray):
+            self._let_go()
+            self.session.mask = None
+            self.session.message = Message(
+                "The mask layer no longer fits the scan: make a mask editable again.", "warning"
+            )
+            return
+        self._labels = data
+        self.session.mask = replace(mask, labels=data, dirty=True, edited=True)
+
+    def _on_selected(self, event: Any = None) -> None:
+        mask = self.session.mask
+        if mask is not None and mask.selected != self._layer.selected_label:
+            self.session.mask = replace(mask, selected=int(self._layer.selected_label))
+
+    def _seen(self) -> Any:
+        dims = self.stage.viewer.dims
+        return dims.current_step, dims.order, dims.ndisplay
+
+
+def checksum(labels: np.ndarray) -> int:
+    """Tells edited content from saved content."""
+    return zlib.crc32(np.ascontiguousarray(labels).data)

@@ -1,0 +1,153 @@
+"""One job at a time per session: starting it, showing what it yields, ending it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
+
+from diffseg.errors import DiffsegError
+from napari_diffseg.jobs import Job, Outcome
+from napari_diffseg.session import JobState, Message, Session
+
+if TYPE_CHECKING:
+    from napari_diffseg.sampling import Opened, Update
+
+P = ParamSpec("P")
+
+# How long closing waits for the step in progress.
+CLOSING_S = 2.0
+
+
+@dataclass(eq=False)
+class Live:
+    """What runs and what it left in memory: no state that anybody observes."""
+
+    job: Job | None = None
+    opened: Opened | None = None
+    saving: Job | None = None
+    # Trajectories up to this one were reset; a late record must not bring them back.
+    dropped: int = 0
+
+
+def live(session: Session) -> Live:
+    """The live objects of a session."""
+    if session.live is None:
+        session.live = Live()
+    return session.live
+
+
+def command(
+    verb: str = "",
+) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], bool]]:
+    """Wraps a verb: blockers and our own errors end in ``session.message``; tells whether it was carried
+    out.
+    """
+
+    def wrap(act: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], bool]:
+        @functools.wraps(act)
+        def guarded(session: Session, *args: P.args, **kwargs: P.kwargs) -> bool:
+            blockers = session.blockers(verb) if verb else []
+            if blockers:
+                session.message = Message(blockers[0], "warning")
+                return False
+            try:
+                act(session, *args, **kwargs)
+            except DiffsegError as error:
+                session.message = Message(str(error), "error")
+                return False
+            return True
+
+        return cast("Callable[Concatenate[Session, P], bool]", guarded)
+
+    return wrap
+
+
+def job_of(session: Session) -> Job:
+    job = live(session).job
+    assert job is not None  # told by the blockers
+    return job
+
+
+def start(
+    session: Session,
+    job: Job,
+    show: Callable[[Any], None],
+    words: Callable[[], str],
+    steps: int | None = None,
+) -> None:
+    """The one place where a job begins; ``words`` says what came of it, once it is
+    done and another one may begin."""
+    live(session).job = job
+    session.message = None
+    job.changed.connect(functools.partial(_mirror, session))
+    job.progressed.connect(show)
+    job.finished.connect(functools.partial(_finish, session, job, words))
+    job.start(steps)
+
+
+def _mirror(session: Session, state: JobState) -> None:
+    opened = live(session).opened
+    session.job = replace(state, device=opened.device if opened is not None else session.settings.device)
+
+
+def take(session: Session, update: Update) -> None:
+    """Shows a sampling job's record."""
+    held = live(session)
+    held.opened, session.checkpoint = update.opened, update.opened.run.checkpoint
+    view = update.trajectory
+    if view is not None and view.run_id > held.dropped:
+        session.trajectory = view
+        if session.follow:
+            session.step = view.done
+    if update.snapshot is not None and update.snapshot is not session.snapshot:
+        session.plan, session.modes, session.maps = update.opened.plan, update.modes, update.maps
+        session.snapshot = update.snapshot
+    if update.note and (session.message is None or session.message.text != update.note):
+        session.message = Message(update.note, "warning")
+
+
+def _finish(session: Session, job: Job, words: Callable[[], str], outcome: Outcome) -> None:
+    held = live(session)
+    if held.job is job:
+        held.job = None
+    if outcome.kind == "done":
+        try:
+            session.message = Message(words())
+        except DiffsegError as error:
+            session.message = Message(str(error), "error")
+        return
+    session.message = Message(
+        outcome.sentence, "error" if outcome.kind == "failed" else "info", outcome.details
+    )
+    if outcome.kind == "failed":
+        _free(session)
+
+
+def _free(session: Session) -> None:
+    """Gives memory of the device back; what is on screen stays."""
+    held = live(session)
+    opened, held.opened = held.opened, None
+    session.checkpoint = None
+    if opened is not None:
+        from napari_diffseg.sampling import free  # torch is there already
+
+        free(opened)
+
+
+def shutdown(session: Session) -> None:
+    """One panel of the session is closed. The last one stops every job, waiting for the step in progress for
+    two seconds at most, lets go of the viewer and frees the device's memory. Safe to call again.
+    """
+    if session.view is not None and not session.view.release():
+        return
+    session.view = None
+    held = live(session)
+    if held.saving is not None:
+        held.saving.wait(CLOSING_S)
+    if held.job is not None:
+        job = held.job
+        job.cancel()
+        job.wait(CLOSING_S)
+    _free(session)

@@ -1,0 +1,18 @@
+"""The shipped sample scans, for napari's File > Open Sample. No torch, no Qt."""
+
+from __future__ import annotations
+
+from diffseg.io import read_case
+from diffseg.zoo import find_sample
+from napari_diffseg.layerdata import LayerData, scan_layers
+
+
+def hippocampus() -> list[LayerData]:
+    """T1-weighted MR of the head; the dock adds the region around the right hippocampus."""
+    return open_sample("hippocampus")
+
+
+def open_sample(name: str) -> list[LayerData]:
+    """The layers of a shipped sample; CaseError for an unknown name."""
+    scan = find_sample(name)
+    return scan_layers(read_case(scan.paths, channels=scan.channels))

@@ -1,0 +1,78 @@
+"""What mirrors may do to a viewer; ``LayerSync`` does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from napari_diffseg.layerdata import Frame, LayerData
+from napari_diffseg.session import Session
+
+
+class Stage(Protocol):
+    """A viewer on which layers are put without disturbing the person."""
+
+    session: Session
+
+    @property
+    def viewer(self) -> Any:
+        """The viewer, for its events only."""
+        ...
+
+    @property
+    def frame(self) -> Frame | None:
+        """Where the case lies in the viewer."""
+        ...
+
+    @property
+    def layers(self) -> list[Any]:
+        """Layers of the viewer, bottom first."""
+        ...
+
+    def on(self, emitter: Any, callback: Callable[..., Any]) -> None:
+        """Connect until the stage is released."""
+        ...
+
+    def off(self, emitter: Any, callback: Callable[..., Any]) -> None:
+        """Disconnect again."""
+        ...
+
+    def add(self, data: LayerData, below: Any = None) -> Any:
+        """Make a layer on top, or below another."""
+        ...
+
+    def drop(self, layer: Any) -> None:
+        """Take a layer away."""
+        ...
+
+    def find(self, role: str) -> list[Any]:
+        """Our layers of this role and of the current case."""
+        ...
+
+    def top(self) -> Any:
+        """The layer below which results belong: the mask, or None."""
+        ...
+
+    def activate(self, layer: Any, mode: str | None = None) -> None:
+        """Make a layer the one that the mouse acts on."""
+        ...
+
+    def slider(self, layer: Any) -> int:
+        """The viewer's axis of the first axis of ``layer``."""
+        ...
+
+    def position(self, axis: int) -> int:
+        """The step at which a slider stands."""
+        ...
+
+    def move(self, axis: int, step: int) -> None:
+        """Move a slider."""
+        ...
+
+    def sliced(self) -> list[tuple[int, int]]:
+        """``(axis of the case, current voxel)`` of each spatial axis that is not displayed."""
+        ...
+
+    def side_by_side(self, on: bool) -> bool:
+        """Every layer in a view of its own, or all in one; tells whether that is a change."""
+        ...

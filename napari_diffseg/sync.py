@@ -1,0 +1,295 @@
+"""Session and viewer kept alike; the only place that touches a viewer's layers, dims and camera.
+
+``LayerSync`` is the stage: it adds, finds and forgets layers without disturbing the person. What is shown on
+it is the business of the mirrors, one per kind of layer. Layers are known by identity, never by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+import numpy as np
+from napari.layers import Layer
+
+from diffseg.grid import Box
+from napari_diffseg import commands, layerdata
+from napari_diffseg.layerdata import LayerData, own
+from napari_diffseg.mirrors import MIRRORS, Mirror
+from napari_diffseg.preferences import preferred
+from napari_diffseg.session import Plane, Session, session_for, unwrapped
+
+# Order of the last three axes for each plane; arrays are (z, y, x) running inferior, posterior, left.
+PLANES: dict[Plane, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
+
+_syncs: WeakKeyDictionary[Any, LayerSync] = WeakKeyDictionary()
+
+
+def attach(viewer: Any) -> Session:
+    """The viewer's Session, mirrored in its layers. Every caller owes one ``commands.shutdown(session)``."""
+    real = unwrapped(viewer)
+    sync = _syncs.get(real)
+    if sync is None or sync.users == 0:
+        session = session_for(real)
+        if session.case is None:
+            session.settings = preferred(session.settings)
+        sync = _syncs[real] = LayerSync(real, session)
+    sync.users += 1
+    return sync.session
+
+
+class LayerSync:
+    """See the module. Callbacks are bound methods and kept in a list, so that ``release`` undoes all of
+    them.
+    """
+
+    def __init__(self, viewer: Any, session: Session) -> None:
+        self._viewer_ref = ref(viewer)
+        self.session = session
+        self.users = 0
+        self._connected: list[tuple[Any, Callable[..., Any]]] = []
+        self._held = False
+        session.view = self
+        self.mirrors: list[Mirror] = [kind(self) for kind in MIRRORS]
+        self.on(session.events.case, self._on_case)
+        self.on(session.events.plane, self._on_plane)
+        self.on(viewer.dims.events.order, self._on_turned)
+        self.on(viewer.dims.events.ndisplay, self._on_turned)
+        self.on(viewer.layers.events.inserted, self._on_inserted)
+        self.on(viewer.layers.events.removed, self._on_removed)
+        self._adopt()
+
+    @property
+    def viewer(self) -> Any:
+        """The viewer, None once it is gone."""
+        return self._viewer_ref()
+
+    def on(self, emitter: Any, callback: Callable[..., Any]) -> None:
+        """Connect until ``release``."""
+        emitter.connect(callback)
+        self._connected.append((emitter, callback))
+
+    def off(self, emitter: Any, callback: Callable[..., Any]) -> None:
+        """Disconnect again; nothing happens if it was not connected."""
+        if (emitter, callback) in self._connected:
+            self._connected.remove((emitter, callback))
+            emitter.disconnect(callback)
+
+    def release(self) -> bool:
+        """One user less; the last one disconnects everything. Layers stay."""
+        self.users = max(0, self.users - 1)
+        if self.users > 0:
+            return False
+        for emitter, callback in reversed(self._connected):
+            emitter.disconnect(callback)
+        self._connected.clear()
+        return True
+
+    # ---- layers ----
+
+    @property
+    def layers(self) -> list[Any]:
+        """Layers of the viewer, bottom first."""
+        return [] if self.viewer is None else list(self.viewer.layers)
+
+    def add(self, data: LayerData, below: Any = None) -> Any:
+        """Make a layer and put it on top, or below another; nothing else changes on screen."""
+        values, look, kind = data
+        contour = look.pop("contour", 0)
+        layer = Layer.create(values, look, kind)
+        if contour:
+            layer.contour = contour
+        if kind == "labels" and own(layer).get("role") != "mask":
+            layer.editable = False
+        index = len(self.viewer.layers) if below is None else self.viewer.layers.index(below)
+        with self._undisturbed():
+            self.viewer.layers.insert(index, layer)
+        return layer
+
+    def drop(self, layer: Any) -> None:
+        """Take a layer of ours away; nothing if it is gone."""
+        if layer in self.layers:
+            with self._undisturbed():
+                self.viewer.layers.remove(layer)
+
+    def find(self, role: str) -> list[Any]:
+        """Our layers of this role and of the current case, bottom first."""
+        mine = ((layer, own(layer)) for layer in self.layers)
+        return [la for la, noted in mine if noted.get("role") == role and noted["case"] is self.session.case]
+
+    def top(self) -> Any:
+        """The layer below which results belong: the region or the mask that is worked on, None for the very
+        top.
+        """
+        return next((la for la in self.layers if own(la).get("role") in ("mask", "region")), None)
+
+    def activate(self, layer: Any, mode: str | None = None) -> None:
+        """Make a layer the one that the mouse acts on; only when the person asked for it."""
+        if layer in self.layers:
+            self.viewer.layers.selection.active = layer
+            if mode is not None:
+                layer.mode = mode
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Camera and selection as they were; napari moves both when layers come and go."""
+        viewer = self.viewer
+        if len(viewer.layers) == 0:
+            yield  # the first layer of all may well be looked at
+            return
+        camera, chosen, active = (
+            viewer.scene.camera,
+            set(viewer.layers.selection),
+            viewer.layers.selection.active,
+        )
+        center, zoom, angles = camera.center, camera.zoom, camera.angles
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        camera.center, camera.zoom, camera.angles = center, zoom, angles
+        selection = viewer.layers.selection
+        if len(viewer.layers) > 0:
+            selection.intersection_update(chosen)
+            selection.update(la for la in chosen if la in viewer.layers)
+            selection.active = active if active in viewer.layers else None
+            if active is None:
+                selection.update(la for la in chosen if la in viewer.layers)
+
+    # ---- dims and camera ----
+
+    def slider(self, layer: Any) -> int:
+        """The viewer's axis on which the first axis of ``layer`` lies."""
+        return int(self.viewer.dims.ndim - layer.ndim)
+
+    def position(self, axis: int) -> int:
+        """The step at which a slider stands."""
+        return int(self.viewer.dims.current_step[axis])
+
+    def move(self, axis: int, step: int) -> None:
+        """Move a slider; not while its axis is displayed."""
+        dims = self.viewer.dims
+        if axis not in dims.displayed and dims.current_step[axis] != step:
+            dims.set_current_step(axis, step)
+
+    def sliced(self) -> list[tuple[int, int]]:
+        """``(axis of the case, current voxel)`` of each spatial axis that is not displayed."""
+        frame, n = self.frame, self.session.case.ndim if self.session.case is not None else 0
+        dims = self.viewer.dims
+        shown = {axis - (dims.ndim - n) for axis in dims.displayed}
+        hidden = [axis for axis in range(n) if axis not in shown]
+        if frame is None or dims.ndim < n or not hidden:
+            return []
+        point = np.array(dims.point[-n:], float)
+        voxel = np.linalg.inv(frame.matrix) @ np.array([*point, 1.0])
+        return [(axis, round(float(voxel[axis]))) for axis in hidden]
+
+    def centre_voxel(self) -> tuple[int, ...] | None:
+        """The voxel of the case at the centre of the view, within the scan."""
+        case, frame, viewer = self.session.case, self.frame, self.viewer
+        if case is None or frame is None or viewer is None or viewer.dims.ndim < case.ndim:
+            return None
+        world = np.array(viewer.dims.point, float)
+        displayed = list(viewer.dims.displayed)
+        world[displayed] = np.asarray(viewer.scene.camera.center, float)[-len(displayed) :]
+        voxel = np.linalg.inv(frame.matrix) @ np.array([*world[-case.ndim :], 1.0])
+        return tuple(int(np.clip(round(v), 0, n - 1)) for v, n in zip(voxel, case.grid.shape, strict=False))
+
+    def look_at(self, voxel: Sequence[float]) -> None:
+        """Move to the slices through a voxel of the case; the camera stays."""
+        self._slice_at(voxel, [axis for axis, _ in self.sliced()])
+
+    def _slice_at(self, voxel: Sequence[float], axes: Sequence[int]) -> None:
+        frame = self.frame
+        if frame is None:
+            return
+        world = frame.matrix @ np.array([*voxel, 1.0])
+        dims = self.viewer.dims
+        for axis in axes:
+            dims.set_point(dims.ndim - len(voxel) + axis, float(world[axis]))
+
+    def look_into(self, box: Box) -> None:
+        """Move to the middle of ``box`` along the axes on which the slice on display misses it."""
+        missed = [axis for axis, at in self.sliced() if not box.start[axis] <= at < box.stop[axis]]
+        self._slice_at([(a + b - 1) // 2 for a, b in zip(box.start, box.stop, strict=True)], missed)
+
+    def side_by_side(self, on: bool) -> bool:
+        """Every layer in a view of its own, or all in one; tells whether that is a change."""
+        grid = self.viewer.canvas.grid
+        changed = grid.enabled != on
+        grid.enabled = on
+        return bool(changed)
+
+    @property
+    def frame(self) -> layerdata.Frame | None:
+        """Where the case lies in the viewer."""
+        case = self.session.case
+        return None if case is None else self.session.frame or layerdata.frame_of(case)
+
+    # ---- scan and planes ----
+
+    def _adopt(self) -> None:
+        """Take up what is there: the case of a scan that was opened before the dock."""
+        if self.session.case is None:
+            for layer in self.layers:
+                if self._offer(layer):
+                    break
+        for mirror in self.mirrors:
+            mirror.refresh()
+
+    def _offer(self, layer: Any) -> bool:
+        """Use a scan opened by our reader, if there is none yet."""
+        session = self.session
+        if session.case is None and own(layer).get("role") == "scan" and not session.blockers("open"):
+            return commands.use_layers(session, [layer])
+        return False
+
+    def _on_case(self, case: Any) -> None:
+        if case is None or self.find("scan") or self.session.frame is not None:
+            return
+        for data in layerdata.scan_layers(case):
+            self.add(data)
+        # One at a time: scans lie at the same place.
+        for layer in self.layers:
+            if own(layer).get("role") == "scan" and own(layer)["case"] is not case:
+                layer.visible = False
+
+    def _on_inserted(self, event: Any) -> None:
+        if not self._held:
+            self._offer(event.value)
+
+    def _on_removed(self, event: Any) -> None:
+        if self._held:
+            return
+        noted = own(event.value)
+        for mirror in self.mirrors:
+            mirror.removed(event.value)
+        session = self.session
+        ours = noted.get("role") == "scan" and noted["case"] is session.case
+        if ours and not self.find("scan") and not session.blockers("open"):
+            session.case = None
+
+    def _on_plane(self, plane: Plane | None) -> None:
+        viewer, n = self.viewer, 3
+        if plane is None or viewer is None or viewer.dims.ndim < n or self._plane() == plane:
+            return
+        lead = viewer.dims.ndim - n
+        order: Sequence[int] = PLANES.get(plane, (0, 1, 2))
+        viewer.dims.ndisplay = 3 if plane == "3d" else 2
+        viewer.dims.order = (*range(lead), *(lead + axis for axis in order))
+        viewer.reset_view()
+
+    def _on_turned(self, event: Any = None) -> None:
+        self.session.plane = self._plane()
+
+    def _plane(self) -> Plane | None:
+        dims = self.viewer.dims
+        if dims.ndim < 3:
+            return None
+        if dims.ndisplay == 3:
+            return "3d"
+        last = tuple(axis - (dims.ndim - 3) for axis in dims.order[-3:])
+        return next((name for name, order in PLANES.items() if order == last), None)

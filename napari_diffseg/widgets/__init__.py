@@ -1,0 +1,1 @@
+"""The dock and its pages: told what to show by the Session, asking for deeds through the commands."""

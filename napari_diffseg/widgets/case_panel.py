@@ -1,0 +1,268 @@
+"""Page "Case": the scan, the model, the region and the view."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QComboBox,
+    QFileDialog,
+    QFrame,
+    QGridLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from diffseg.zoo import sample_scans
+from napari_diffseg import commands
+from napari_diffseg.widgets.layer_choice import LayerChoice
+from napari_diffseg.widgets.panel import GAP, Panel, beside, button, enable, line, row, say, slim
+from napari_diffseg.widgets.region_box import RegionBox
+
+if TYPE_CHECKING:
+    from diffseg.card import Card
+    from napari_diffseg.session import Plane
+
+PLANES: tuple[tuple[Plane, str, str], ...] = (
+    ("axial", "Axial", "Seen from the feet: patient right on the left, front at the top"),
+    ("coronal", "Coronal", "Seen from the front: patient right on the left, head at the top"),
+    ("sagittal", "Sagittal", "Seen from the left: front on the left, head at the top"),
+    ("3d", "3D", "The whole volume; drag to turn it"),
+)
+SCANS = "Scans (*.nii *.nii.gz *.hdr *.img);;All files (*)"
+OTHER = "Other file…"
+
+
+class CasePanel(Panel):
+    """See the module."""
+
+    title = "Case"
+
+    def _build(self) -> None:
+        self.empty, self.filled = QWidget(), QWidget()
+        self.page.addWidget(self.empty)
+        self.page.addWidget(self.filled)
+        self._build_empty()
+        self._build_filled()
+        self.hint = line(name="Why something cannot be done here", faint=True)
+        self.page.addWidget(self.hint)
+        self.page.addStretch(1)
+        self.setAcceptDrops(True)
+
+    def _build_empty(self) -> None:
+        box = QVBoxLayout(self.empty)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.setSpacing(GAP)
+        box.addWidget(line("Drop a scan here, or try one:"))
+        self.samples: list[QPushButton] = []
+        for name, scan in sample_scans().items():
+            made = button(scan.title, scan.description, f"Open the sample {scan.title}")
+            made.clicked.connect(lambda _=False, name=name: commands.open_sample(self.session, name))
+            box.addWidget(made)
+            box.addWidget(line(scan.description, faint=True))
+            self.samples.append(made)
+        self.open = button("Open files…", "One NIfTI file per contrast of the same scan", "Open scan files")
+        box.addWidget(self.open)
+
+    def _build_filled(self) -> None:
+        grid = QGridLayout(self.filled)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(GAP)
+        grid.setColumnStretch(1, 1)
+        self.inputs = LayerChoice()
+        self.extent = line(name="Size of the scan")
+        self.models = QComboBox()
+        self.models.setAccessibleName("Model")
+        self.models.setToolTip("The diffusion model that draws the masks")
+        self.card = button(
+            "Card", "What this model was made for, from what data, and how well it does", "Model card"
+        )
+        slim(self.models, self.card)
+        self.region = RegionBox()
+        self.readers = line(name="Masks by human readers")
+        parts = (
+            ("Scan", self.inputs),
+            ("", self.extent),
+            ("Model", beside(self.models, self.card)),
+            ("", self.region),
+            ("Readers", self.readers),
+            ("View", self._planes()),
+        )
+        self.captions: dict[str, QLabel] = {}
+        for number, (words, widget) in enumerate(parts):
+            caption = QLabel(words)
+            caption.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
+            caption.setContentsMargins(0, 4, 0, 0)
+            self.captions[words] = caption
+            if widget is self.region:
+                grid.addWidget(widget, number, 0, 1, 2)
+            else:
+                grid.addWidget(caption, number, 0)
+                grid.addWidget(widget, number, 1)
+
+    def _planes(self) -> QWidget:
+        self.planes: dict[str, QPushButton] = {}
+        group = QButtonGroup(self)
+        for key, words, tip in PLANES:
+            made = button(words, tip, f"View: {words}")
+            made.setCheckable(True)
+            group.addButton(made)
+            made.clicked.connect(lambda _=False, key=key: commands.set_plane(self.session, key))
+            self.planes[key] = made
+        slim(*self.planes.values())
+        holder = QWidget()
+        box = row(*self.planes.values(), gap=2)
+        box.setContentsMargins(0, 0, 0, 0)
+        holder.setLayout(box)
+        return holder
+
+    def _connect(self) -> None:
+        self.open.clicked.connect(self._choose_files)
+        self.inputs.chosen.connect(lambda layers: commands.use_layers(self.session, layers))
+        self.models.activated.connect(self._choose_model)
+        self.card.clicked.connect(self._show_card)
+        self.region.moved.connect(lambda box: commands.place_region(self.session, box))
+        self.region.centre.clicked.connect(lambda: commands.centre_region(self.session))
+        self.region.whole.clicked.connect(lambda: commands.place_region(self.session, None))
+        self.region.go.clicked.connect(lambda: commands.look_at(self.session))
+        self.region.drag.clicked.connect(lambda on: commands.show_region_box(self.session, on))
+        self.hear("case", by=self._on_case)
+        self.hear("model", by=self._on_model)
+        self.hear("roi", "region_box", "case", "model", by=self._on_roi)
+        self.hear("plane", "case", by=self._on_plane)
+        self.hear("job", "case", "model", by=self._on_job)
+
+    # ---- from the person ----
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        """Take files."""
+        if event is not None and (data := event.mimeData()) is not None and data.hasUrls():
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        """Open the files dropped, as the channels of one scan."""
+        data = event.mimeData() if event is not None else None
+        paths = (
+            [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()] if data is not None else []
+        )
+        if event is not None and paths:
+            event.acceptProposedAction()
+            commands.open_files(self.session, paths)
+
+    def reset_choices(self, *_: object) -> None:
+        """The viewer's layers changed."""
+        self.inputs.reset_choices()
+
+    def _choose_files(self) -> None:
+        names, _ = QFileDialog.getOpenFileNames(self, "Open a scan", "", SCANS)
+        if names:
+            commands.open_files(self.session, [Path(name) for name in names])
+
+    def _choose_model(self, index: int) -> None:
+        path = self.models.itemData(index)
+        if path is None:
+            name, _ = QFileDialog.getOpenFileName(
+                self, "Open a model", "", "Models (*.safetensors);;All files (*)"
+            )
+            path = Path(name) if name else None
+        if path is not None:
+            commands.choose_model(self.session, path)
+        self._on_model()
+
+    def _show_card(self) -> None:
+        if self.session.model is None:
+            return
+        popup = QFrame(self, Qt.WindowType.Popup)
+        popup.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        text = line(card_words(self.session.model), "Model card")
+        text.setOpenExternalLinks(False)
+        box = QVBoxLayout(popup)
+        box.addWidget(text)
+        popup.setFixedWidth(max(320, self.width()))
+        popup.adjustSize()
+        popup.move(self.card.mapToGlobal(QPoint(self.card.width() - popup.width(), self.card.height())))
+        popup.show()
+
+    # ---- from the session ----
+
+    def finished(self) -> bool:
+        """A scan is open and a model chosen."""
+        return self.session.case is not None and self.session.model is not None
+
+    def _on_case(self) -> None:
+        case = self.session.case
+        self.empty.setVisible(case is None)
+        self.filled.setVisible(case is not None)
+        if case is None:
+            return
+        voxels = " × ".join(str(n) for n in case.grid.shape)
+        mm = " × ".join(f"{v:.2g}" for v in case.spacing_mm)
+        self.extent.setText(f"{voxels} voxels · {mm} mm")
+        self.captions["Readers"].setVisible(bool(case.raters))
+        say(self.readers, ", ".join(case.raters))
+        self.inputs.show_case(case)
+
+    def _on_model(self) -> None:
+        shipped = commands.models()
+        chosen = self.session.model_path
+        self.models.clear()
+        for name, path in shipped.items():
+            self.models.addItem(name, path)
+        if chosen is not None and chosen not in shipped.values():
+            self.models.addItem(chosen.stem, chosen)
+        self.models.addItem(OTHER, None)
+        index = next(
+            (i for i in range(self.models.count()) if chosen and self.models.itemData(i) == chosen), -1
+        )
+        self.models.setCurrentIndex(index)
+        self.models.setPlaceholderText("Choose a model")
+        self.card.setVisible(self.session.model is not None)
+        self.inputs.show_channels(self.session.model.channels if self.session.model else ())
+
+    def _on_roi(self) -> None:
+        self.region.show_region(self.session.case, self.session.roi)
+        self.region.show_dragging(self.session.region_box)
+
+    def _on_plane(self) -> None:
+        for key, made in self.planes.items():
+            made.setChecked(key == (self.session.plane or "axial"))
+
+    def _on_job(self) -> None:
+        opening = self.session.blockers("open")
+        for made in (*self.samples, self.open):
+            enable(made, opening)
+        busy = self.session.blockers("choose")
+        self.models.setEnabled(not busy)
+        self.inputs.setEnabled(not opening)
+        region = self.session.blockers("region")
+        self.region.block(region, self.session.model is None)
+        misfit = [] if self.session.case is None else self.session.blockers("play")
+        say(self.hint, (misfit or opening or [""])[0])
+
+
+def card_words(card: Card) -> str:
+    """A model card as rich text."""
+    grid = (
+        "the scan's own voxels"
+        if card.spacing_mm is None
+        else " × ".join(f"{v:.2g}" for v in card.spacing_mm) + " mm"
+    )
+    rows = [
+        ("Input", ", ".join(card.channels)),
+        ("Classes", ", ".join(c.name for c in card.classes[1:])),
+        ("Window", f"{' × '.join(map(str, card.window))} voxels of {grid}"),
+        ("Sampling", f"{card.sampler}, {card.steps} steps"),
+        ("Trained on", card.training),
+        ("Quality", ", ".join(f"{name}: {value:.3g}" for name, value in card.quality.items())),
+        ("Licence", card.licence),
+        ("Citation", card.citation),
+    ]
+    body = "".join(f"<p><b>{name}</b><br>{escape(text)}</p>" for name, text in rows if text)
+    return f"<h3>{escape(card.title)}</h3><p>{escape(card.description)}</p>{body}"

@@ -1,0 +1,202 @@
+"""The dock: the pages in the order of the work, the job bar below, and an orderly end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
+from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+
+from napari_diffseg import commands
+from napari_diffseg.session import Session
+from napari_diffseg.sync import attach
+from napari_diffseg.widgets.case_panel import CasePanel
+from napari_diffseg.widgets.denoise_panel import DenoisePanel
+from napari_diffseg.widgets.ensemble_panel import EnsemblePanel
+from napari_diffseg.widgets.job_bar import JobBar
+from napari_diffseg.widgets.mask_panel import MaskPanel
+from napari_diffseg.widgets.panel import Heard, Panel, deafen
+
+if TYPE_CHECKING:
+    import napari
+
+# Results that a tab can tell of.
+FIELDS = ("case", "model", "trajectory", "snapshot", "mask")
+NARROWEST_PX = 360
+# napari squeezes the tabs of its own; these are to be read and hit.
+TAB_STYLE = "QTabBar::tab { padding: 5px 9px; }"
+
+
+class Dock(QWidget):
+    """Pages and job bar for one viewer. ``shutdown`` lets go of the Session; results stay with it."""
+
+    pages: ClassVar[tuple[type[Panel], ...]] = (CasePanel, DenoisePanel, EnsemblePanel, MaskPanel)
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.session = attach(napari_viewer)
+        self.panels: dict[str, Panel] = {page.title: page(self.session) for page in self.pages}
+        self.bar = JobBar(self.session)
+        self._build()
+        self._ears = Ears(self.session, [panel.heard for panel in (*self.panels.values(), self.bar)])
+        self._connect()
+        self._window: QWidget | None = None
+        self._closing = False
+        # Told after the widgets are gone, so that it may know nothing of them.
+        self.destroyed.connect(partial(_end, self._ears))
+
+    def _build(self) -> None:
+        box = QVBoxLayout(self)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.setSpacing(0)
+        self.tabs = QTabWidget()
+        self.tabs.setDocumentMode(True)
+        self.tabs.setUsesScrollButtons(False)
+        self.tabs.setElideMode(Qt.TextElideMode.ElideNone)
+        for title, panel in self.panels.items():
+            self.tabs.addTab(_scrolling(panel), title)
+        self.tabs.setTabBarAutoHide(True)
+        self.tabs.setStyleSheet(TAB_STYLE)
+        box.addWidget(self.tabs, 1)
+        box.addWidget(self.bar)
+        self.setMinimumWidth(NARROWEST_PX)
+        self.setAcceptDrops(True)
+
+    def _connect(self) -> None:
+        self.bar.turned.connect(self.turn_to)
+        self.bar.save_asked.connect(self._save)
+        own: list[Heard] = [(getattr(self.session.events, field), self._on_results) for field in FIELDS]
+        for signal, by in own:
+            signal.connect(by)
+        self._ears.heard.append(own)
+        self._on_results()
+
+    def turn_to(self, title: str) -> None:
+        """Show the page of this title, if it is here."""
+        titles = list(self.panels)
+        if title in titles:
+            self.tabs.setCurrentIndex(titles.index(title))
+
+    def reset_choices(self, *_: object) -> None:
+        """napari calls this when its layers change."""
+        panel = self.panels.get(CasePanel.title)
+        if isinstance(panel, CasePanel):
+            panel.reset_choices()
+
+    def _save(self) -> None:
+        panel = self.panels.get(MaskPanel.title)
+        if isinstance(panel, MaskPanel):
+            panel.choose_and_save()
+
+    def _on_results(self) -> None:
+        for number, (title, panel) in enumerate(self.panels.items()):
+            self.tabs.setTabText(number, f"{title} ✓" if panel.finished() else title)
+
+    # ---- the end: a dock's cross only takes the parent away, and nobody gets a closeEvent ----
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Watch the window that this now lies in."""
+        super().showEvent(event)
+        window = self.window()
+        if window is not None and window is not self._window and window is not self:
+            self._unwatch()
+            self._window = window
+            window.installEventFilter(self)
+
+    def event(self, event: QEvent | None) -> bool:
+        """Shut down when taken out of the viewer."""
+        taken_out = event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None
+        if taken_out and hasattr(self, "_ears"):
+            self.shutdown()
+        return super().event(event)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Shut down with the viewer's window: when it hides after a close that nobody took back."""
+        if event is None or watched is not self._window or self._window is None:
+            return False
+        if event.type() == QEvent.Type.Close:
+            self._closing = True
+        ended = event.type() in (QEvent.Type.Close, QEvent.Type.Hide) and not self._window.isVisible()
+        if self._closing and ended:
+            self.shutdown()
+        return False
+
+    def shutdown(self) -> None:
+        """Stop what runs and stop listening; safe to call again."""
+        self._unwatch()
+        for panel in self.panels.values():
+            panel.shutdown()
+        _end(self._ears)
+
+    def _unwatch(self) -> None:
+        window, self._window = self._window, None
+        if window is not None:
+            window.removeEventFilter(self)
+
+    # ---- a scan may be dropped anywhere on the dock ----
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        """As on the page Case."""
+        panel = self.panels.get(CasePanel.title)
+        if isinstance(panel, CasePanel):
+            panel.dragEnterEvent(event)
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        """As on the page Case."""
+        panel = self.panels.get(CasePanel.title)
+        if isinstance(panel, CasePanel):
+            panel.dropEvent(event)
+
+
+@dataclass(eq=False)
+class Ears:
+    """What a dock listens to, without the dock."""
+
+    session: Session
+    heard: list[list[Heard]]
+    open: bool = True
+
+
+def _end(ears: Ears) -> None:
+    """Stop what runs and stop listening, once."""
+    if ears.open:
+        ears.open = False
+        for heard in ears.heard:
+            deafen(heard)
+        commands.shutdown(ears.session)
+
+
+class CaseDock(Dock):
+    """The page Case alone."""
+
+    pages = (CasePanel,)
+
+
+class DenoiseDock(Dock):
+    """The page Denoise alone."""
+
+    pages = (DenoisePanel,)
+
+
+class EnsembleDock(Dock):
+    """The page Ensemble alone."""
+
+    pages = (EnsemblePanel,)
+
+
+class MaskDock(Dock):
+    """The page Mask alone."""
+
+    pages = (MaskPanel,)
+
+
+def _scrolling(panel: Panel) -> QScrollArea:
+    """Scrolls where the window is too low for the page or the letters too large, instead of clipping."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setWidget(panel)
+    return area

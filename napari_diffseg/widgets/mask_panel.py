@@ -1,0 +1,140 @@
+"""Page "Mask": make an answer editable, choose the class to paint, save."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtWidgets import QComboBox, QFileDialog, QGridLayout, QLabel
+
+from napari_diffseg import commands
+from napari_diffseg.layerdata import class_colors
+from napari_diffseg.widgets.panel import GAP, Panel, button, enable, line, say, slim, swatch
+
+HOW = (
+    "Paint with napari's own tools on the mask layer: 2 brush, 1 eraser, 4 fill, 3 polygon; "
+    "[ and ] change the brush, Ctrl+Z takes a stroke back."
+)
+FILES = "NIfTI (*.nii.gz *.nii)"
+
+
+class MaskPanel(Panel):
+    """See the module."""
+
+    title = "Mask"
+
+    def _build(self) -> None:
+        grid = QGridLayout()
+        grid.setSpacing(GAP)
+        grid.setColumnStretch(1, 1)
+        self.page.addLayout(grid)
+        self.sources, self.classes = QComboBox(), QComboBox()
+        # What the person chose, as long as it is there; else the best there is, which comes first.
+        self._wanted = ""
+        self.sources.setAccessibleName("Start from")
+        self.sources.setToolTip("The answer to correct")
+        self.sources.setMinimumContentsLength(8)
+        self.sources.setMaxVisibleItems(12)
+        self.classes.setAccessibleName("Class to paint")
+        self.classes.setToolTip("What the brush and the fill tool paint")
+        self.edit = button(
+            "Make editable", "A new mask layer to paint on; an earlier one stays in the layer list"
+        )
+        slim(self.sources, self.edit)
+        grid.addWidget(QLabel("Start from"), 0, 0)
+        grid.addWidget(self.sources, 0, 1)
+        grid.addWidget(self.edit, 0, 2)
+        self.class_caption = QLabel("Class")
+        grid.addWidget(self.class_caption, 1, 0)
+        grid.addWidget(self.classes, 1, 1, 1, 2)
+        self.hint = line(name="Why something cannot be done here", faint=True)
+        self.page.addWidget(self.hint)
+        self.how = line(HOW, "How to paint")
+        self.page.addWidget(self.how)
+        self.save = button(
+            "Save mask…", "On the scan's own grid, as NIfTI, with its plan beside it", "Save the mask"
+        )
+        self.page.addWidget(self.save)
+        self.saved = line(name="Saved or not")
+        self.page.addWidget(self.saved)
+        self.page.addStretch(1)
+
+    def _connect(self) -> None:
+        self.sources.activated.connect(self._choose_source)
+        self.edit.clicked.connect(lambda: commands.promote(self.session, self.sources.currentData()))
+        self.classes.activated.connect(
+            lambda index: commands.select_class(self.session, self.classes.itemData(index))
+        )
+        self.save.clicked.connect(lambda: self.choose_and_save())
+        self.hear("snapshot", "modes", "trajectory", "case", by=self._on_sources)
+        self.hear("mask", by=self._on_mask)
+        self.hear("case", "mask", "job", by=self._on_blockers)
+
+    # ---- from the person ----
+
+    def _choose_source(self, index: int) -> None:
+        self._wanted = self.sources.itemData(index)
+
+    def choose_and_save(self, path: Path | None = None) -> None:
+        """Save to ``path``, or where the person says."""
+        if path is None:
+            name, _ = QFileDialog.getSaveFileName(self, "Save the mask", str(self._proposal()), FILES)
+            path = Path(name) if name else None
+        if path is not None:
+            commands.save_mask(self.session, path)
+
+    def _proposal(self) -> Path:
+        """Beside the scan, or where the mask was last saved."""
+        mask = self.session.mask
+        if mask is None:
+            return Path()
+        if mask.path is not None:
+            return mask.path
+        scan = mask.case.origin.path
+        folder = scan.parent if scan is not None else Path.home()
+        return folder / f"{mask.case.name}_mask.nii.gz"
+
+    # ---- from the session ----
+
+    def finished(self) -> bool:
+        """The mask as it is on screen is saved."""
+        mask = self.session.mask
+        return mask is not None and mask.saved_at is not None and not mask.dirty
+
+    def _on_sources(self) -> None:
+        found = self.session.sources()
+        before = self._wanted
+        shown = [(self.sources.itemData(i), self.sources.itemText(i)) for i in range(self.sources.count())]
+        if shown == list(found):
+            return
+        self.sources.clear()
+        for key, words in found:
+            self.sources.addItem(words, key)
+        self.sources.setCurrentIndex(max(0, self.sources.findData(before)) if found else -1)
+
+    def _on_mask(self) -> None:
+        mask = self.session.mask
+        for widget in (self.classes, self.class_caption, self.how):
+            widget.setVisible(mask is not None)
+        self.classes.clear()
+        if mask is None:
+            self.saved.setText("No mask yet.")
+            return
+        names = {k: info.name for k, info in enumerate(mask.classes) if k}
+        for label, color in class_colors(mask.classes).items():
+            self.classes.addItem(swatch(color), names.get(label, f"label {label}"), label)
+        self.classes.setCurrentIndex(self.classes.findData(mask.selected))
+        when = (
+            f"Saved {mask.saved_at:%H:%M} as {mask.path.name if mask.path else ''}"
+            if mask.saved_at
+            else "Not saved yet"
+        )
+        self.saved.setText(
+            f"{when}{', changed since' if mask.saved_at and mask.dirty else ''}. Made from {mask.source}."
+        )
+
+    def _on_blockers(self) -> None:
+        promote, save = self.session.blockers("promote"), self.session.blockers("save")
+        enable(self.edit, promote)
+        self.sources.setEnabled(not promote)
+        enable(self.save, save)
+        say(self.hint, (promote or save or [""])[0])

@@ -1,0 +1,65 @@
+"""The obvious next thing: open a sample, first mask, grow, make editable, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from diffseg.zoo import sample_scans
+from napari_diffseg import commands
+from napari_diffseg.session import Session
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """What the primary button says and does; ``page`` is where the person then wants to look.
+
+    ``act`` is None for what needs the person first (a file name). ``blockers`` say why it cannot act now.
+    """
+
+    words: str
+    tip: str
+    page: str
+    act: Callable[[Session], object] | None
+    blockers: tuple[str, ...] = ()
+
+
+def next_step(session: Session) -> NextStep:
+    """The obvious next thing in this state of the session."""
+    if session.job.state == "running":
+        return NextStep("❚❚ Pause", "Wait after the step in progress", "", commands.pause)
+    if session.job.state == "paused":
+        return NextStep("▶ Resume", "Go on", "", commands.resume)
+    if session.case is None:
+        return _open(session)
+    if session.mask is not None:
+        return NextStep("Save mask…", "Write it on the scan's own grid", "Mask", None, _why(session, "save"))
+    if session.snapshot is None:
+        return NextStep(
+            "▶ First mask", "Denoise to one mask", "Denoise", commands.play, _why(session, "play")
+        )
+    if len(session.snapshot) == 1 and session.settings.members > 1:
+        tip = f"Draw {session.settings.members} masks, to see what else it could be"
+        return NextStep("▶ Grow", tip, "Ensemble", commands.grow_ensemble, _why(session, "grow"))
+    tip = "Take the most frequent answer as a mask to correct"
+    return NextStep("Make editable", tip, "Mask", _promote_first, _why(session, "promote"))
+
+
+def _open(session: Session) -> NextStep:
+    names = list(sample_scans())
+    if not names:
+        return NextStep(
+            "Open a scan", "Drop a NIfTI file on the page Case", "Case", None, _why(session, "play")
+        )
+    tip = "Open the first sample scan"
+    return NextStep(
+        "Open a sample", tip, "Case", lambda s: commands.open_sample(s, names[0]), _why(session, "open")
+    )
+
+
+def _promote_first(session: Session) -> None:
+    commands.promote(session, session.sources()[0][0])
+
+
+def _why(session: Session, verb: str) -> tuple[str, ...]:
+    return tuple(session.blockers(verb))

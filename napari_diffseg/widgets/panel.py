@@ -1,0 +1,170 @@
+"""What all pages share: observing the Session, saying why a button cannot act, small pieces of layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QSpinBox,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_diffseg.session import Session
+
+# Gaps and margins in logical pixels.
+GAP = 6
+MARGIN = 8
+
+
+# A signal of the Session, and who listens to it.
+Heard = tuple[Any, Callable[..., None]]
+
+
+class Panel(QWidget):
+    """A page: ``_build`` makes widgets, ``_connect`` wires them, ``_on_<field>`` shows a field.
+
+    ``title`` is what its tab says.
+    """
+
+    title = ""
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.session = session
+        self.heard: list[Heard] = []
+        self.page = QVBoxLayout(self)
+        self.page.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
+        self.page.setSpacing(GAP)
+        self._build()
+        self._connect()
+
+    def _build(self) -> None:
+        """Make the widgets."""
+
+    def _connect(self) -> None:
+        """Wire widgets to commands, and fields to ``_on_`` methods."""
+
+    def hear(self, *fields: str, by: Callable[[], None]) -> None:
+        """Call ``by`` now and at every change of these fields."""
+        for field in fields:
+            signal = getattr(self.session.events, field)
+            signal.connect(by)
+            self.heard.append((signal, by))
+        by()
+
+    def finished(self) -> bool:
+        """Whether this page has a result, which its tab shows with a tick."""
+        return False
+
+    def shutdown(self) -> None:
+        """Stop listening; safe to call again."""
+        deafen(self.heard)
+
+
+def deafen(heard: list[Heard]) -> None:
+    """Undo these connections; touches no widget, which may be gone already."""
+    while heard:
+        signal, by = heard.pop()
+        signal.disconnect(by, missing_ok=True)
+
+
+def button(text: str, tip: str, name: str = "") -> QPushButton:
+    """A push button with a tooltip and a name for screen readers."""
+    made = QPushButton(text)
+    made.setToolTip(tip)
+    made.setProperty("tip", tip)
+    made.setAccessibleName(name or text)
+    return made
+
+
+def slim(*made: QPushButton | QComboBox | QSpinBox) -> None:
+    """Let widgets in a row shrink to their text, so that the row fits the narrowest dock."""
+    for widget in made:
+        text = widget.text() if isinstance(widget, QPushButton) else "0" * 8
+        policy = (
+            QSizePolicy.Policy.Preferred if isinstance(widget, QPushButton) else QSizePolicy.Policy.Ignored
+        )
+        widget.setSizePolicy(policy, QSizePolicy.Policy.Fixed)
+        widget.setMinimumWidth(widget.fontMetrics().horizontalAdvance(text) + 2 * GAP)
+
+
+def small_button(text: str, tip: str, name: str) -> QToolButton:
+    """A button for one sign."""
+    made = QToolButton()
+    made.setText(text)
+    made.setToolTip(tip)
+    made.setProperty("tip", tip)
+    made.setAccessibleName(name)
+    return made
+
+
+def enable(made: QPushButton | QToolButton, blockers: list[str]) -> None:
+    """Grey out with the first reason in the tooltip, or bring back the button's own."""
+    made.setEnabled(not blockers)
+    made.setToolTip(blockers[0] if blockers else made.property("tip"))
+
+
+def line(text: str = "", name: str = "", faint: bool = False) -> QLabel:
+    """A line of text that wraps and can be selected; ``faint`` ones are asides."""
+    made = QLabel(text)
+    made.setWordWrap(True)
+    made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    if name:
+        made.setAccessibleName(name)
+    if faint:
+        font = made.font()
+        font.setItalic(True)
+        made.setFont(font)
+    return made
+
+
+def say(label: QLabel, text: str) -> None:
+    """Show ``text``, or take no room for nothing."""
+    label.setText(text)
+    label.setVisible(bool(text))
+
+
+def row(*widgets: QWidget | int, gap: int = GAP) -> QHBoxLayout:
+    """Widgets side by side; a number is a stretch."""
+    made = QHBoxLayout()
+    made.setSpacing(gap)
+    for widget in widgets:
+        if isinstance(widget, int):
+            made.addStretch(widget)
+        else:
+            made.addWidget(widget)
+    return made
+
+
+def beside(*widgets: QWidget, gap: int = GAP) -> QWidget:
+    """A ``row`` as one widget without margins; the first takes the room that is left."""
+    holder = QWidget()
+    box = row(*widgets, gap=gap)
+    box.setContentsMargins(0, 0, 0, 0)
+    box.setStretch(0, 1)
+    holder.setLayout(box)
+    return holder
+
+
+def swatch(color: str, side: int = 14) -> QIcon:
+    """A filled square of ``#rrggbb``."""
+    picture = QPixmap(QSize(side, side))
+    picture.fill(QColor(color))
+    return QIcon(picture)
+
+
+def ink(widget: QWidget) -> QColor:
+    """The colour in which napari's theme writes on this widget."""
+    widget.ensurePolished()
+    return widget.palette().color(widget.foregroundRole())

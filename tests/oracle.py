@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diffseg.card import Card, ClassInfo
 from diffseg.checkpoint import build_network, save_checkpoint
+from diffseg.denoise import Prediction
 from diffseg.noise import Level
 from diffseg.preprocess import ImageRule
 
@@ -21,9 +22,9 @@ class GaussianOracle:
     mean: float
     std: float
 
-    def __call__(self, x: Tensor, level: Level) -> Tensor:
+    def __call__(self, x: Tensor, level: Level) -> Prediction:
         variance = level.alpha**2 * self.std**2 + level.sigma**2
-        return self.mean + level.alpha * self.std**2 / variance * (x - level.alpha * self.mean)
+        return Prediction(self.mean + level.alpha * self.std**2 / variance * (x - level.alpha * self.mean))
 
     def flow(self, x: Tensor, start: Level, end: Level) -> Tensor:
         """Where the probability-flow path through ``x`` at ``start`` lies at ``end``."""
@@ -47,8 +48,8 @@ class MixtureOracle:
         score = -residual.flatten(2).square().sum(2) / (2 * level.sigma**2)
         return (score + self.weights.to(x).log()).softmax(dim=1)
 
-    def __call__(self, x: Tensor, level: Level) -> Tensor:
-        return torch.einsum("bm,m...->b...", self.posterior(x, level), self.templates.to(x))
+    def __call__(self, x: Tensor, level: Level) -> Prediction:
+        return Prediction(torch.einsum("bm,m...->b...", self.posterior(x, level), self.templates.to(x)))
 
 
 def tiny_card(spatial: int = 3, channels: int = 1, classes: int = 3, spacing_mm: float | None = None) -> Card:

@@ -19,11 +19,25 @@ from diffseg.noise import Level
 from diffseg.registry import Registry
 
 
-class Denoiser(Protocol):
-    """``(x, level) -> x0``: shapes ``(B, K, *S)`` both; ``x0`` in [-1, 1]."""
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a denoiser sees in a noisy state; all fields ``(B, K, *S)``.
 
-    def __call__(self, x: Tensor, level: Level) -> Tensor:
-        """The clean mask expected from ``x`` at ``level``."""
+    ``x0`` is the clean state, clipped to the codec's range. ``eps`` is given only where a published sampler uses the
+    noise as predicted before ``x0`` was clipped; else samplers derive it from ``x0``. ``variance_fraction`` f, where
+    the network learned it, places the log variance of a step between its bounds: ``f ln(beta) + (1 - f) ln(small)``.
+    """
+
+    x0: Tensor
+    eps: Tensor | None = None
+    variance_fraction: Tensor | None = None
+
+
+class Denoiser(Protocol):
+    """``(x, level) -> Prediction`` for states ``x (B, K, *S)``."""
+
+    def __call__(self, x: Tensor, level: Level) -> Prediction:
+        """What is expected from ``x`` at ``level``."""
         ...
 
 
@@ -111,7 +125,7 @@ class NetworkDenoiser:
     autocast: torch.dtype | None = None
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, level: Level) -> Tensor:
+    def __call__(self, x: Tensor, level: Level) -> Prediction:
         """See ``Denoiser``; the result is float32 whatever autocast does inside."""
         b = x.shape[0]
         told = torch.full((b,), level.told, device=x.device)
@@ -119,4 +133,4 @@ class NetworkDenoiser:
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             output = self.network(x, told, image)
         alpha, sigma = x.new_tensor(level.alpha), x.new_tensor(level.sigma)
-        return self.head.x0(output.float(), x, alpha, sigma, self.codec)
+        return Prediction(self.head.x0(output.float(), x, alpha, sigma, self.codec))

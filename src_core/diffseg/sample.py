@@ -104,12 +104,14 @@ class DDIM:
         """See ``Sampler``."""
         total = len(levels) - 1
         for k, a, b in pairs(levels, start):
-            x0 = denoiser(x, a)
+            seen = denoiser(x, a)
+            x0 = seen.x0
             if b.sigma == 0:
                 x = x0
             else:
+                eps = eps_from_x0(x, x0, a.alpha, a.sigma) if seen.eps is None else seen.eps
                 w = self.eta * b.sigma / a.sigma * max(0.0, 1 - (a.alpha / b.alpha) ** 2) ** 0.5
-                x = b.alpha * x0 + max(0.0, b.sigma**2 - w**2) ** 0.5 * eps_from_x0(x, x0, a.alpha, a.sigma)
+                x = b.alpha * x0 + max(0.0, b.sigma**2 - w**2) ** 0.5 * eps
                 if w > 0:
                     x = x + w * noise.draw(k, x.shape[1:], x.device)
             yield Step(k, total, a.t, b.t, x, x0)
@@ -136,7 +138,8 @@ class DDPM:
         """See ``Sampler``."""
         total = len(levels) - 1
         for k, a, b in pairs(levels, start):
-            x0 = denoiser(x, a)
+            seen = denoiser(x, a)
+            x0 = seen.x0
             if b.sigma == 0:
                 x = x0
             else:

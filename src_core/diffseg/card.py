@@ -10,7 +10,7 @@ import json
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict
 
@@ -19,7 +19,8 @@ from diffseg.preprocess import ImageRule
 from diffseg.records import from_json
 
 METADATA_KEY = "diffseg"
-FORMAT = 1
+# 1: house models. 2: also converted ones (codec, image input, task, labels).
+FORMAT = 2
 # A header larger than this is not a card but damage or an attack.
 LARGEST_HEADER_BYTES = 16_000_000
 
@@ -32,13 +33,36 @@ class ClassInfo:
     color: str
 
 
+# What a network does: denoise a mask given an image, denoise an image, or name the class of a noised image.
+Task = Literal["mask", "image", "classifier"]
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """How a prepared image becomes the network's: ``(image - mean) / std``, then ``repeat`` copies of its
+    channels.
+
+    ``mean`` and ``std`` hold one number for all channels or one for each channel of the network.
+    """
+
+    repeat: int = 1
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.repeat < 1 or min(map(abs, self.std), default=0.0) == 0 or not self.mean:
+            raise CheckpointError(f"An image cannot be repeated {self.repeat} times and divided by {self.std}.")
+
+
 @dataclass(frozen=True)
 class Card:
     """Description of a model, as stored in its checkpoint.
 
     ``classes[0]`` is the background. ``window`` is the side in voxels of the model's grid that it was made
     for, in display axes. ``quality`` maps a measure's name (with unit) to its value on the data named in
-    ``training``.
+    ``training``. ``prediction`` names the head, ``codec`` how labels become numbers, each with its settings.
+    ``labels`` are the image-level labels that a conditional image model or a classifier knows, in the order
+    of the network. ``source`` says what a converted model was made from.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -63,6 +87,13 @@ class Card:
     training: str = ""
     quality: dict[str, float] = field(default_factory=dict)
     format: int = FORMAT
+    task: Task = "mask"
+    prediction_settings: dict[str, Any] = field(default_factory=dict)
+    codec: str = "onehot"
+    codec_settings: dict[str, Any] = field(default_factory=dict)
+    image: ImageInput = field(default_factory=ImageInput)
+    labels: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def spatial(self) -> int:
@@ -97,7 +128,20 @@ def read_card(path: Path) -> tuple[Card, str]:
         raise CheckpointError(
             f"{path} is a .safetensors file without a diffseg card; convert it with 'diffseg convert' first."
         )
+    refuse_newer(path, text)
     return from_json(Card, text, f"The card in {path}", CheckpointError), sha256(path)
+
+
+def refuse_newer(path: Path, text: str) -> None:
+    """Raise ``CheckpointError`` for a card of a format that this version does not know."""
+    try:
+        found = json.loads(text).get("format", FORMAT)
+    except (ValueError, AttributeError):
+        return  # no card at all: reading it says what is wrong
+    if isinstance(found, int) and found > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {found}, but this version of diffseg reads up to {FORMAT}; update napari-diffseg."
+        )
 
 
 def refuse_foreign(path: Path) -> None:

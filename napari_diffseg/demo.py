@@ -24,6 +24,7 @@ from napari_diffseg.widgets.dock import Dock
 
 SAMPLE = "hippocampus"
 MEMBERS = 8
+WINDOW_PX = (1280, 800)
 # Generous: two slow cores need a few seconds for a mask.
 RUN_S = 600.0
 
@@ -40,6 +41,7 @@ class Journey:
         Raises:
             DiffsegError: the first that failed.
         """
+        self.viewer.window.resize(*WINDOW_PX)
         commands.open_sample(self.session, SAMPLE)
         self._arrive("Case")
         commands.play(self.session)
@@ -76,24 +78,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="napari_diffseg.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="take the journey, into this folder")
     options = parser.parse_args(arguments)
-    viewer, dock, session = launch.open_viewer()
-    if options.output is None:
-        commands.open_sample(session, SAMPLE)
-        if not launch.wait_until_idle(session, launch.OPENING_S):
-            dock.turn_to("Denoise")
-            commands.play(session)
-        napari.run()
-        return 0
-    shutil.rmtree(options.output, ignore_errors=True)
-    options.output.mkdir(parents=True)
     try:
-        Journey(viewer, dock, session, options.output).run()
+        return show() if options.output is None else travel(options.output)
+    except KeyboardInterrupt:
+        return 130
+
+
+def show() -> int:
+    """Open the sample, start its trajectory, and leave the window to the person."""
+    _, dock, session = launch.open_viewer()
+    commands.open_sample(session, SAMPLE)
+    if not launch.wait_until_idle(session, launch.OPENING_S):
+        dock.turn_to("Denoise")
+        commands.play(session)
+    napari.run()
+    return 0
+
+
+def travel(folder: Path) -> int:
+    """Take the whole journey and leave what it made in ``folder``, which is emptied first."""
+    viewer, dock, session = launch.open_viewer()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        Journey(viewer, dock, session, folder).run()
     except DiffsegError as error:
         sys.stderr.write(f"The demonstration stopped: {error}\n")
         return 2
     finally:
         viewer.close()
-    print(f"Layers, the mask and a screenshot of every page are in {options.output.resolve()}")
+    print(f"Layers, the mask and a screenshot of every page are in {folder.resolve()}")
     return 0
 
 

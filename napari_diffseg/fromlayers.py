@@ -6,7 +6,7 @@ x) running inferior, posterior and left, with millimetres and position from its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import numpy as np
 
 from diffseg.case import Case, Labels, Origin, origin_of
 from diffseg.errors import CaseError
-from diffseg.grid import Grid
+from diffseg.grid import Box, Grid
+from diffseg.outputs import full
 from napari_diffseg.layerdata import Frame, frame_of, own
 
 # World (z, y, x) of napari to RAS: z runs inferior, y posterior, x left.
@@ -52,7 +53,7 @@ def case_from_layers(images: Sequence[Any], raters: Sequence[Any] = ()) -> Found
         _refuse_kind(layer)
     parts = [_part(layer) for layer in images]
     whole, frame = parts[0].case, parts[0].frame
-    shown = [own(layer).get("channel") for layer in images]
+    shown = [own(layer).get("channel", 0) for layer in images]
     if all(p.case is whole for p in parts) and shown == list(range(len(whole.channels))) and not raters:
         return Found(whole, frame, parts[0].files, (), parts[0].note)
     for part, layer in zip(parts, images, strict=True):
@@ -60,13 +61,20 @@ def case_from_layers(images: Sequence[Any], raters: Sequence[Any] = ()) -> Found
             raise CaseError(
                 f"{layer.name!r} and {images[0].name!r} lie on different grids; resample one of them first."
             )
-    channels = [p.case.image[own(la).get("channel", 0)] for p, la in zip(parts, images, strict=True)]
+    channels = [p.case.image[channel] for p, channel in zip(parts, shown, strict=True)]
     masks = {layer.name: labels_on(whole, frame, layer) for layer in raters}
     names = tuple(layer.name for layer in images)
     case = Case(np.stack(channels), whole.grid, names, masks, whole.origin, whole.name)
-    files = tuple(p.case.origin.path for p in parts)
-    known = tuple(f for f in files if f is not None)
-    return Found(case, frame, known if len(known) == len(files) else (), (), parts[0].note)
+    files = _files(p.case for p in parts)
+    rater_files = _files(own(layer).get("case") for layer in raters)
+    return Found(case, frame, files, rater_files, parts[0].note)
+
+
+def _files(cases: Iterable[Case | None]) -> tuple[Path, ...]:
+    """The files of these cases, none unless every one is known: a plan must not name half of its inputs."""
+    paths = [case.origin.path if case is not None else None for case in cases]
+    known = tuple(path for path in paths if path is not None)
+    return known if len(known) == len(paths) else ()
 
 
 def labels_on(case: Case, frame: Frame, layer: Any) -> Labels:
@@ -78,10 +86,12 @@ def labels_on(case: Case, frame: Frame, layer: Any) -> Labels:
     if getattr(layer, "_type_string", "") != "labels":
         raise CaseError(f"{layer.name!r} is no Labels layer; choose one, or convert it first.")
     labels = np.asarray(layer.data)
+    if "case" in own(layer):
+        _refuse_other_patient_space(case, layer)
+        labels = placed(labels, own(layer).get("roi"), case)
+        return labels.astype(_label_type(layer.name, labels))
     shape, n = case.grid.shape, case.ndim
-    relative = (
-        np.linalg.inv(frame.matrix) @ world_matrix(layer) if labels.ndim == n else np.zeros((n + 1, n + 1))
-    )
+    relative = np.linalg.inv(frame.matrix) @ world_matrix(layer) if labels.ndim == n else np.zeros((n + 1, n + 1))
     signs = np.sign(np.diag(relative)[:n])
     # A reversed axis begins at the other end of the grid.
     begin = np.where(signs < 0, np.array(shape) - 1, 0)
@@ -90,10 +100,32 @@ def labels_on(case: Case, frame: Frame, layer: Any) -> Labels:
     off = np.abs(relative - expected) @ np.array([*shape, 1.0])
     if labels.shape != shape or (signs == 0).any() or off[:n].max() > TOLERANCE_VOXELS:
         raise CaseError(f"{layer.name!r} does not lie on the scan's grid; resample it to the scan first.")
-    if labels.min(initial=0) < 0 or labels.max(initial=0) > 65535:
-        raise CaseError(f"{layer.name!r} has labels below 0 or above 65535; renumber them first.")
     straight = labels[tuple(slice(None, None, int(s)) for s in signs)]
-    return straight.astype(np.uint8 if labels.max(initial=0) <= 255 else np.uint16)
+    return straight.astype(_label_type(layer.name, labels))
+
+
+def placed(labels: np.ndarray, roi: Box | None, case: Case) -> np.ndarray:
+    """Labels of a box of the case (None: all of it) on its whole grid, in a new array.
+
+    Raises:
+        CaseError: an array of another shape than the box.
+    """
+    box = roi or Box.whole(case.grid.shape)
+    if labels.shape != box.shape:
+        raise CaseError(f"The layer has {labels.shape} voxels but belongs on {box.shape}; undo that change first.")
+    return full(labels, box, case.grid.shape)
+
+
+def _refuse_other_patient_space(case: Case, layer: Any) -> None:
+    """All scans are shown from the same corner, so it is the files' geometry that tells two places apart."""
+    if not own(layer)["case"].grid.same_as(case.grid, TOLERANCE_VOXELS * min(case.spacing_mm)):
+        raise CaseError(f"{layer.name!r} does not lie on the scan's grid; resample it to the scan first.")
+
+
+def _label_type(name: str, labels: np.ndarray) -> type[np.uint8] | type[np.uint16]:
+    if labels.min(initial=0) < 0 or labels.max(initial=0) > 65535:
+        raise CaseError(f"{name!r} has labels below 0 or above 65535; renumber them first.")
+    return np.uint8 if labels.max(initial=0) <= 255 else np.uint16
 
 
 def world_matrix(layer: Any) -> np.ndarray:
@@ -154,9 +186,7 @@ def _read(layer: Any) -> _Part:
         bad = int(np.count_nonzero(~np.isfinite(data)))
         raise CaseError(f"{layer.name!r} has {bad} voxels that are no finite numbers; mend the scan first.")
     image, grid, origin, frame = _geometry(layer)
-    case = Case(
-        np.ascontiguousarray(image, dtype=np.float32)[None], grid, (layer.name,), {}, origin, layer.name
-    )
+    case = Case(np.ascontiguousarray(image, dtype=np.float32)[None], grid, (layer.name,), {}, origin, layer.name)
     spacing = " × ".join(f"{v:.3g}" for v in grid.spacing_mm)
     note = (
         f"{layer.name!r} was not opened by DiffSeg, so its orientation in the patient is unknown: axes are "

@@ -189,9 +189,7 @@ def mode_layer(
         "colormap": label_colors(dict(enumerate(shades, start=1))),
         "features": class_table(classes),
         "contour": CONTOUR_PIXELS,
-        "metadata": {
-            KEY: {"role": "mode", "case": case, "roi": maps.roi, "mode": mode.index, "plan": maps.plan}
-        },
+        "metadata": {KEY: {"role": "mode", "case": case, "roi": maps.roi, "mode": mode.index, "plan": maps.plan}},
     }
     name = layer_name(case, mode_words(mode, len(snapshot)))
     return snapshot.member(mode.medoid), {"name": name, **look, **frame.placed(maps.roi.start)}, "labels"

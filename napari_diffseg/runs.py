@@ -12,7 +12,10 @@ from napari_diffseg.jobs import Job, Outcome
 from napari_diffseg.session import JobState, Message, Session
 
 if TYPE_CHECKING:
+    from diffseg.ensemble import Snapshot
+    from diffseg.modes import Mode
     from napari_diffseg.sampling import Opened, Update
+    from napari_diffseg.session import Maps
 
 P = ParamSpec("P")
 
@@ -102,10 +105,21 @@ def take(session: Session, update: Update) -> None:
         if session.follow:
             session.step = view.done
     if update.snapshot is not None and update.snapshot is not session.snapshot:
-        session.plan, session.modes, session.maps = update.opened.plan, update.modes, update.maps
-        session.snapshot = update.snapshot
+        _show_results(session, update.opened, update.snapshot, update.modes, update.maps)
     if update.note and (session.message is None or session.message.text != update.note):
         session.message = Message(update.note, "warning")
+
+
+def _show_results(
+    session: Session,
+    opened: Opened,
+    snapshot: Snapshot | None = None,
+    modes: tuple[Mode, ...] = (),
+    maps: Maps | None = None,
+) -> None:
+    """All of one ensemble; the snapshot last, so that its observers find the rest in place."""
+    session.plan, session.modes, session.maps = opened.plan, modes, maps
+    session.snapshot = snapshot
 
 
 def _finish(session: Session, job: Job, words: Callable[[], str], outcome: Outcome) -> None:
@@ -118,22 +132,23 @@ def _finish(session: Session, job: Job, words: Callable[[], str], outcome: Outco
         except DiffsegError as error:
             session.message = Message(str(error), "error")
         return
-    session.message = Message(
-        outcome.sentence, "error" if outcome.kind == "failed" else "info", outcome.details
-    )
-    if outcome.kind == "failed":
-        _free(session)
+    session.message = Message(outcome.sentence, "error" if outcome.kind == "failed" else "info", outcome.details)
+    if held.opened is not None:
+        _clear_up(session, held.opened, outcome.kind == "failed")
 
 
-def _free(session: Session) -> None:
-    """Gives memory of the device back; what is on screen stays."""
-    held = live(session)
-    opened, held.opened = held.opened, None
-    session.checkpoint = None
-    if opened is not None:
-        from napari_diffseg.sampling import free  # torch is there already
+def _clear_up(session: Session, opened: Opened, failed: bool) -> None:
+    """After a run that did not end: members that came too quickly to be shown are shown, and after a failure
+    the device's memory is given back.
+    """
+    from napari_diffseg.sampling import rest, results  # torch is there already
 
-        free(opened)
+    shown = 0 if session.snapshot is None else len(session.snapshot)
+    unseen = len(opened.ensemble) != shown or opened.plan != session.plan
+    if len(opened.ensemble) > 0 and unseen and opened.request.case is session.case:
+        _show_results(session, opened, **results(opened))
+    if failed:
+        rest(opened)
 
 
 def shutdown(session: Session) -> None:
@@ -150,4 +165,9 @@ def shutdown(session: Session) -> None:
         job = held.job
         job.cancel()
         job.wait(CLOSING_S)
-    _free(session)
+    opened, held.opened = held.opened, None
+    session.checkpoint = None
+    if opened is not None:
+        from napari_diffseg.sampling import rest  # torch is there already
+
+        rest(opened)

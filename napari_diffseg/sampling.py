@@ -103,20 +103,20 @@ def first_mask(request: Request, opened: Opened | None, run_id: int) -> Iterator
             yield Update(step.done, run.steps, opened, view)
     if opened.last is not None and view.member not in opened.ensemble.ids:
         opened.ensemble.add(run.mask(opened.last.x0), view.member)
-    yield Update(run.steps, run.steps, opened, view, **_results(opened))
+    yield Update(run.steps, run.steps, opened, view, **results(opened))
 
 
 def growth(request: Request, opened: Opened | None, target: int) -> Iterator[Update]:
     """Members until there are ``target``; the first one is reported at once."""
     opened = open_run(request, opened)
     missing = sum(m not in opened.ensemble.ids for m in range(target))
-    latest = Update(0, missing * opened.run.steps, opened, **_results(opened))
+    latest = Update(0, missing * opened.run.steps, opened, **results(opened))
     yield latest
     due = 0.0
     for g in opened.run.grow(opened.ensemble, target):
         fresh: dict[str, Any] = {}
         if g.snapshot is not None and (time.monotonic() >= due or g.done == g.total):
-            fresh = _results(opened)
+            fresh = results(opened)
             due = time.monotonic() + MAPS_INTERVAL_S
         latest = replace(latest, done=g.done, total=g.total, note=g.note or latest.note, **fresh)
         yield latest
@@ -127,11 +127,14 @@ def mask_of(opened: Opened, step: Step) -> np.ndarray:
     return opened.run.mask(step.x0)
 
 
-def free(opened: Opened | None) -> None:
-    """Let go of a run's tensors; cached device memory goes back to the system."""
-    if opened is not None:
-        opened.last = None
-        opened.run.checkpoint.network.to("cpu")
+def rest(opened: Opened) -> None:
+    """Let go of everything on the device, and give cached memory back to the system. The members stay, and so
+    the ensemble can be taken up again.
+    """
+    opened.last = None
+    opened.run.checkpoint.network.to("cpu")
+    # A new run has not bound the network to the image yet.
+    opened.run = Run(opened.run.plan, opened.request.case, opened.run.checkpoint)
     release_memory()
 
 
@@ -149,7 +152,10 @@ def maps_of(snapshot: Snapshot, roi: Box, plan: SamplePlan) -> Maps:
     )
 
 
-def _results(opened: Opened) -> dict[str, Any]:
+def results(opened: Opened) -> dict[str, Any]:
+    """``snapshot``, ``modes`` and ``maps`` of an ``Update`` for the members there are; empty without
+    members.
+    """
     if len(opened.ensemble) == 0:
         return {}
     snapshot = opened.ensemble.snapshot()

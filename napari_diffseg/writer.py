@@ -10,10 +10,8 @@ import numpy as np
 
 from diffseg.case import Case
 from diffseg.errors import CaseError
-from diffseg.grid import Box
-from diffseg.outputs import full
 from napari_diffseg import masks
-from napari_diffseg.fromlayers import case_of_labels, labels_on
+from napari_diffseg.fromlayers import case_of_labels, labels_on, placed
 from napari_diffseg.layerdata import KEY, frame_of, own
 
 
@@ -36,21 +34,15 @@ def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
 def save(path: Path, data: np.ndarray, meta: Mapping[str, Any]) -> list[Path]:
     """As ``write_labels``, but raises CaseError."""
     noted = (meta.get("metadata") or {}).get(KEY) or {}
-    case, labels = _placed(data, noted) if "case" in noted else _unplaced(data, meta)
+    if "case" in noted:
+        case: Case = noted["case"]
+        labels = placed(data, noted.get("roi"), case)
+    else:
+        case, labels = _unplaced(data, meta)
     protected = [case.origin.path] if case.channels and case.origin.path is not None else []
     target = masks.checked(path, protected)
     source = noted.get("source", f"layer {meta.get('name', '')!r}")
     return masks.write_with_record(target, labels, case, noted.get("plan"), source, noted.get("edited"))
-
-
-def _placed(data: np.ndarray, noted: Mapping[str, Any]) -> tuple[Case, np.ndarray]:
-    case: Case = noted["case"]
-    box: Box = noted.get("roi") or Box.whole(case.grid.shape)
-    if data.shape != box.shape:
-        raise CaseError(
-            f"The layer has {data.shape} voxels but belongs on {box.shape}; undo what changed its shape."
-        )
-    return case, full(data, box, case.grid.shape)
 
 
 def _unplaced(data: np.ndarray, meta: Mapping[str, Any]) -> tuple[Case, np.ndarray]:
@@ -63,7 +55,7 @@ def _unplaced(data: np.ndarray, meta: Mapping[str, Any]) -> tuple[Case, np.ndarr
     for scan in [] if viewer is None else list(viewer.layers):
         noted = own(scan)
         if noted.get("role") == "scan":
-            case: Case = noted["case"]
+            case = noted["case"]
             try:
                 return case, labels_on(case, noted.get("frame") or frame_of(case), layer)
             except CaseError:

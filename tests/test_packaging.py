@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from napari._app_model.constants._menus import is_menu_contributable
+from npe2 import PluginManifest
 
 from diffseg import __version__
+from diffseg.zoo import sample_scans
 from source_tree import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
@@ -98,6 +101,18 @@ def test_the_wheel_holds_the_notices_and_no_tests(wheel: Path) -> None:
     assert "diffseg/sample_data/README.md" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert not [name for name in names if "test" in name or name.endswith(".pyc")]
+
+
+def test_the_manifest_offers_every_sample_and_only_existing_menus() -> None:
+    manifest = PluginManifest.from_distribution("napari-diffseg")
+    offered = manifest.contributions
+    assert {sample.key for sample in offered.sample_data or ()} == set(sample_scans())
+    assert all(is_menu_contributable(menu) for menu in offered.menus)
+    commands = {command.id for command in offered.commands or ()}
+    submenus = {submenu.id for submenu in offered.submenus or ()}
+    for menu, items in offered.menus.items():
+        assert menu.startswith("napari/") or menu in submenus
+        assert {item.command for item in items if hasattr(item, "command")} <= commands
 
 
 def test_base_dependencies_bring_no_qt_binding() -> None:

@@ -28,8 +28,8 @@ def agreement(
 ) -> dict[str, Any]:
     """All figures of two sets of label maps ``(*S)`` on one grid, in plain values (NaN where undefined).
 
-    ``names`` are those of the foreground classes; without them there are as many classes as the largest label, named
-    by their number. ``pairs`` holds per class the mean Dice and HD95 in mm over every pair of a sample and a rater;
+    ``names`` are those of the foreground classes 1, 2, ...; without them every label that occurs is a class, named by
+    its number (so masks stored as 0 and 255 have one). ``pairs`` holds per class the mean Dice and HD95 in mm over every pair of a sample and a rater;
     pairs where a figure is undefined or infinite are left out and counted.
 
     Raises:
@@ -37,8 +37,12 @@ def agreement(
     """
     if not samples or not raters:
         raise CaseError("At least one sampled mask and one rater's mask are needed; give --sample and --rater files.")
+    if names is None:
+        present = np.unique(np.concatenate([np.unique(m) for m in (*samples, *raters)]))
+        present = present[present > 0]
+        names = [str(k) for k in present] or ["1"]
+        samples, raters = ([renumbered(m, present) for m in masks] for masks in (samples, raters))
     top = max(int(m.max(initial=0)) for m in (*samples, *raters))
-    names = [str(k) for k in range(1, max(top, 1) + 1)] if names is None else list(names)
     if top > len(names):
         raise CaseError(f"A mask holds the label {top}, but the classes are {', '.join(names)}; use masks of one task.")
     counts = pair_counts(samples, raters, len(names) + 1)
@@ -58,6 +62,11 @@ def agreement(
         },
         "pairs": {name: pair_figures(samples, raters, k, spacing_mm) for k, name in enumerate(names, 1)},
     }
+
+
+def renumbered(labels: NDArray[Any], present: NDArray[Any]) -> NDArray[np.uint8]:
+    """Labels with the k-th of the ``present`` ones (from 1) in place of its number; 0 stays."""
+    return np.where(labels > 0, np.searchsorted(present, labels) + 1, 0).astype(np.uint8)
 
 
 def pair_figures(

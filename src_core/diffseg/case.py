@@ -51,7 +51,9 @@ class Origin:
         """A view of a display-order array in the file's own order and shape; inverts `to_display`."""
         volume = array[None] if self.planar else array
         if volume.shape != self._display_shape():
-            raise CaseError(f"Expected {self.display_grid().shape} voxels, as the scan has, but got {array.shape}.")
+            raise CaseError(
+                f"Expected {self.display_grid().shape} voxels, as the scan has, but got {array.shape}."
+            )
         stored = volume[tuple(slice(None, None, -1 if f else 1) for f in self.flips)]
         stored = stored.transpose(np.argsort(self.axes))
         return stored[..., 0] if len(self.shape) == 2 else stored
@@ -95,7 +97,9 @@ class Case:
             )
         for name, labels in self.raters.items():
             if labels.shape != self.grid.shape:
-                raise CaseError(f"The mask {name!r} has {labels.shape} voxels but the scan {self.grid.shape}.")
+                raise CaseError(
+                    f"The mask {name!r} has {labels.shape} voxels but the scan {self.grid.shape}."
+                )
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
@@ -120,7 +124,9 @@ def origin_of(
     matrix = np.array(affine, dtype=np.float64)
     if planar and matrix.shape == (4, 4):
         matrix[:3, 2] = _through_plane(matrix)
-    spans = matrix.shape == (4, 4) and np.isfinite(matrix).all() and np.linalg.matrix_rank(matrix[:3, :3]) == 3
+    spans = (
+        matrix.shape == (4, 4) and np.isfinite(matrix).all() and np.linalg.matrix_rank(matrix[:3, :3]) == 3
+    )
     if not spans:
         raise CaseError("The voxel size or orientation in the header is unusable; repair the header first.")
     axes, flips = display_order(matrix, planar)

@@ -39,9 +39,13 @@ class Box:
         object.__setattr__(self, "start", tuple(int(value) for value in self.start))
         object.__setattr__(self, "stop", tuple(int(value) for value in self.stop))
         if len(self.start) != len(self.stop) or len(self.start) not in (2, 3):
-            raise CaseError(f"A region needs two or three axes with two ends each, not {self.start}, {self.stop}.")
+            raise CaseError(
+                f"A region needs two or three axes with two ends each, not {self.start}, {self.stop}."
+            )
         if any(a >= b for a, b in zip(self.start, self.stop, strict=True)):
-            raise CaseError(f"The region {self} is empty; on every axis the end must be greater than the start.")
+            raise CaseError(
+                f"The region {self} is empty; on every axis the end must be greater than the start."
+            )
 
     @classmethod
     def parse(cls, text: str) -> Box:
@@ -49,7 +53,9 @@ class Box:
         ranges = [re.fullmatch(r"\s*(\d{1,9})\s*:\s*(\d{1,9})\s*", part) for part in text.split(",")]
         found = [match for match in ranges if match is not None]
         if len(found) != len(ranges) or len(found) not in (2, 3):
-            raise CaseError(f"The region {text!r} cannot be read; write z0:z1,y0:y1,x0:x1, or y0:y1,x0:x1 in 2D.")
+            raise CaseError(
+                f"The region {text!r} cannot be read; write z0:z1,y0:y1,x0:x1, or y0:y1,x0:x1 in 2D."
+            )
         return cls(tuple(int(match[1]) for match in found), tuple(int(match[2]) for match in found))
 
     @classmethod
@@ -96,7 +102,9 @@ class Box:
         stop = tuple(min(b, n) for b, n in zip(self.stop, shape, strict=True))
         if any(a >= b for a, b in zip(start, stop, strict=True)):
             size = " x ".join(map(str, shape))
-            raise CaseError(f"The region {self} lies outside the scan of {size} voxels; choose one inside it.")
+            raise CaseError(
+                f"The region {self} lies outside the scan of {size} voxels; choose one inside it."
+            )
         return Box(start, stop)
 
 
@@ -115,9 +123,13 @@ class Grid:
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or len(self.shape) not in (2, 3) or min(self.shape, default=0) < 1:
-            raise CaseError(f"A grid needs two or three axes and a 4 x 4 affine, not {self.shape}, {affine.shape}.")
+            raise CaseError(
+                f"A grid needs two or three axes and a 4 x 4 affine, not {self.shape}, {affine.shape}."
+            )
         if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
-            raise CaseError("The voxel size or orientation in the header is unusable; repair the header first.")
+            raise CaseError(
+                "The voxel size or orientation in the header is unusable; repair the header first."
+            )
         affine.setflags(write=False)
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         object.__setattr__(self, "affine", affine)

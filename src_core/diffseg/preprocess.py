@@ -43,14 +43,20 @@ class ImageRule:
     def __post_init__(self) -> None:
         low, high = self.clip_percentiles
         if not 0 <= low < high <= 100:
-            raise PlanError(f"Clip percentiles must rise within 0 to 100, not {self.clip_percentiles}; correct them.")
+            raise PlanError(
+                f"Clip percentiles must rise within 0 to 100, not {self.clip_percentiles}; correct them."
+            )
         if self.normalise not in get_args(Normalisation):
             known = ", ".join(get_args(Normalisation))
             raise PlanError(f"There is no normalisation {self.normalise!r}; choose one of: {known}.")
         if self.multiple_of < 1:
             raise PlanError(f"Window sides must be multiples of 1 voxel or more, not {self.multiple_of}.")
-        if self.spacing_mm is not None and not (np.isfinite(self.spacing_mm).all() and min(self.spacing_mm) > 0):
-            raise PlanError(f"The model's spacing must be positive millimetres, not {self.spacing_mm}; correct it.")
+        if self.spacing_mm is not None and not (
+            np.isfinite(self.spacing_mm).all() and min(self.spacing_mm) > 0
+        ):
+            raise PlanError(
+                f"The model's spacing must be positive millimetres, not {self.spacing_mm}; correct it."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +126,9 @@ def _steps(case: Case, rule: ImageRule) -> tuple[float, ...]:
     if rule.spacing_mm is None:
         return (1.0,) * case.ndim
     if len(rule.spacing_mm) != case.ndim:
-        raise CaseError(f"The model works in {len(rule.spacing_mm)}D but the scan is {case.ndim}D; choose another.")
+        raise CaseError(
+            f"The model works in {len(rule.spacing_mm)}D but the scan is {case.ndim}D; choose another."
+        )
     factors = [model / scan for model, scan in zip(rule.spacing_mm, case.spacing_mm, strict=True)]
     return tuple(1.0 if abs(factor - 1) <= _SPACING_TOLERANCE else float(factor) for factor in factors)
 
@@ -177,7 +185,9 @@ def _take(labels: Labels, offset: Sequence[float], shape: Sequence[int]) -> Labe
     return np.ascontiguousarray(labels[np.ix_(*picks)])
 
 
-def _normalised(values: NDArray[np.float32], region: NDArray[np.float32], rule: ImageRule) -> NDArray[np.float32]:
+def _normalised(
+    values: NDArray[np.float32], region: NDArray[np.float32], rule: ImageRule
+) -> NDArray[np.float32]:
     """Clip and normalise `values` by the statistics of `region`."""
     low, high = (float(bound) for bound in np.percentile(region, rule.clip_percentiles))
     if low == high:  # a small structure on plain ground: the percentiles see only the ground

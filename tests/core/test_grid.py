@@ -27,7 +27,18 @@ def test_a_box_survives_its_own_text(ends: list[tuple[int, int]]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1:2", "1:2,3:4,5:6,7:8", "a:b,1:2,3:4", "1:2:3,4:5", "-1:2,3:4", "1.5:2,3:4", "1,2,3", "5:5,1:2", "6:5,1:2"],
+    [
+        "",
+        "1:2",
+        "1:2,3:4,5:6,7:8",
+        "a:b,1:2,3:4",
+        "1:2:3,4:5",
+        "-1:2,3:4",
+        "1.5:2,3:4",
+        "1,2,3",
+        "5:5,1:2",
+        "6:5,1:2",
+    ],
 )
 def test_an_unreadable_region_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(CaseError) as refusal:
@@ -45,7 +56,11 @@ def test_a_box_cuts_out_what_its_text_says() -> None:
 def test_clipping_keeps_exactly_the_voxels_inside_the_scan() -> None:
     box = Box((-3, 2, 4), (4, 90, 6))
     inside = {
-        (z, y, x) for z in range(-3, 4) for y in range(2, 90) for x in range(4, 6) if 0 <= z < 5 and y < 6 and x < 7
+        (z, y, x)
+        for z in range(-3, 4)
+        for y in range(2, 90)
+        for x in range(4, 6)
+        if 0 <= z < 5 and y < 6 and x < 7
     }
     clipped = box.clipped((5, 6, 7))
     assert inside == {tuple(np.add(index, clipped.start)) for index in np.ndindex(clipped.shape)}
@@ -77,7 +92,9 @@ def test_world_coordinates_follow_the_affine_in_two_and_three_axes(rng: np.rando
 
 
 @pytest.mark.parametrize("shape", [(8, 9, 10), (9, 10)])
-def test_a_cropped_grid_leaves_every_voxel_where_it_was(shape: tuple[int, ...], rng: np.random.Generator) -> None:
+def test_a_cropped_grid_leaves_every_voxel_where_it_was(
+    shape: tuple[int, ...], rng: np.random.Generator
+) -> None:
     grid = Grid(shape, affine_of(sheared(rng)))
     box = Box(tuple(range(1, len(shape) + 1)), tuple(range(4, len(shape) + 4)))
     cropped = grid.crop(box)
@@ -142,7 +159,9 @@ def test_a_plane_of_any_orientation_is_shown_as_in_a_volume_and_right_handed(dir
     assert [order.index(step) for step in steps] == sorted(order.index(step) for step in steps)
 
 
-def test_display_axes_are_right_handed_and_nearest_for_any_oblique_or_sheared_affine(rng: np.random.Generator) -> None:
+def test_display_axes_are_right_handed_and_nearest_for_any_oblique_or_sheared_affine(
+    rng: np.random.Generator,
+) -> None:
     for _ in range(300):
         affine = affine_of(sheared(rng, amount=rng.uniform(0, 0.8)), tuple(rng.uniform(0.2, 8, 3)))
         axes, flips = display_order(affine, planar=False)

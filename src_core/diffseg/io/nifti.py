@@ -7,14 +7,16 @@ extension or free number that could name a patient reaches memory that is writte
 
 from __future__ import annotations
 
-import warnings
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.imageglobals import LoggingOutputSuppressor
 from numpy.typing import NDArray
 
 from diffseg.case import Labels, Origin, origin_of
@@ -149,8 +151,7 @@ def _load(path: Path) -> Any:
     if suffix_of(path).lower() not in SUFFIXES:
         raise CaseError(f"{_name(path)} is not a NIfTI file (.nii, .nii.gz, .hdr or .img); convert it first.")
     try:
-        with LoggingOutputSuppressor(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _unlogged(), np.errstate(all="ignore"):
             image = nib.load(path)
     except Exception as error:  # nibabel raises a dozen unrelated types on damaged headers
         raise CaseError(
@@ -161,6 +162,21 @@ def _load(path: Path) -> Any:
             f"{_name(path)} is not NIfTI-1 or NIfTI-2 and states no orientation; convert it first."
         )
     return image
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep nibabel from logging, in this thread, the small repairs it makes to a header."""
+    logger, thread = logging.getLogger("nibabel.global"), threading.get_ident()
+
+    def others(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)
 
 
 def _spatial_shape(path: Path, image: Any) -> tuple[int, ...]:

@@ -48,7 +48,9 @@ def local_ged_map(
     """
     one, two = packed_sets(samples, raters, classes)
     if len(half_width) != len(one.shape) or min(half_width) < 0:
-        raise CaseError(f"The window needs {len(one.shape)} half widths of 0 or more voxels, not {half_width}.")
+        raise CaseError(
+            f"The window needs {len(one.shape)} half widths of 0 or more voxels, not {half_width}."
+        )
     reach = (0, *half_width)[-3:]
     shape = (one.planes, *one.shape[-2:])
     result = np.zeros(shape, dtype=dtype)

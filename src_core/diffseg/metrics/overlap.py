@@ -29,7 +29,9 @@ def iou(a: NDArray[Any], b: NDArray[Any]) -> float:
 def as_masks(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Both as bool; CaseError when their shapes differ."""
     if a.shape != b.shape:
-        raise CaseError(f"Masks of {a.shape} and {b.shape} voxels cannot be compared; bring them to one grid.")
+        raise CaseError(
+            f"Masks of {a.shape} and {b.shape} voxels cannot be compared; bring them to one grid."
+        )
     return np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
 
 

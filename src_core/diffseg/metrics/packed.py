@@ -59,7 +59,9 @@ def pack(labels: Iterable[NDArray[Any]], classes: int = 2) -> PackedLabels:
     for number, array in enumerate(labels, start=1):
         shape = shape or array.shape
         if array.shape != shape or array.ndim not in (2, 3):
-            raise CaseError(f"Mask {number} has {array.shape} voxels but the first {shape}; bring them to one grid.")
+            raise CaseError(
+                f"Mask {number} has {array.shape} voxels but the first {shape}; bring them to one grid."
+            )
         bits.append(_packed(array, classes))
     if shape is None:
         raise CaseError("A set of masks is empty; give at least one mask to compare.")

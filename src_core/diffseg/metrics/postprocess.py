@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from diffseg.errors import PlanError
 
 
-def relative_area(samples: Sequence[NDArray[Any]], ratio: float = 0.5, keep_equal: bool = False) -> list[NDArray[Any]]:
+def relative_area(
+    samples: Sequence[NDArray[Any]], ratio: float = 0.5, keep_equal: bool = False
+) -> list[NDArray[Any]]:
     """Empty every mask whose foreground is not larger than `ratio` times the largest foreground of the set.
 
     A mask of exactly that size is emptied, as in the authors' code; with `keep_equal` it stays, as in their

@@ -91,7 +91,9 @@ def hd(a: NDArray[Any], b: NDArray[Any], spacing_mm: Sequence[float]) -> float:
     return surface_distances(a, b, spacing_mm).percentile(100)
 
 
-def surface_dice(a: NDArray[Any], b: NDArray[Any], spacing_mm: Sequence[float], tolerance_mm: float = 1.0) -> float:
+def surface_dice(
+    a: NDArray[Any], b: NDArray[Any], spacing_mm: Sequence[float], tolerance_mm: float = 1.0
+) -> float:
     """Normalised surface Dice; see `SurfaceDistances.within`."""
     return surface_distances(a, b, spacing_mm).within(tolerance_mm)
 

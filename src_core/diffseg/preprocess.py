@@ -102,8 +102,11 @@ class Prepared:
         return encoded
 
 
-def prepare(case: Case, rule: ImageRule, roi: Box | None) -> Prepared:
+def prepare(case: Case, rule: ImageRule, roi: Box | None, spatial: int | None = None) -> Prepared:
     """Bring a region of a case (None: all of it) to the model's grid and intensities.
+
+    `spatial` is the model's number of axes; a volume for a slice model (2) is brought to its grid within the slices
+    and keeps its own slices along z.
 
     The window is the region, grown evenly on both sides until its sides are multiples of `rule.multiple_of`;
     it takes in what the scan shows around the region, and repeats the scan's outermost voxels only beyond its
@@ -112,8 +115,10 @@ def prepare(case: Case, rule: ImageRule, roi: Box | None) -> Prepared:
     misses the scan or the model's grid has another number of axes.
     """
     box = (roi or Box.whole(case.grid.shape)).clipped(case.grid.shape)
-    step = _steps(case, rule)
-    shape, offset = _window(box, step, rule.multiple_of)
+    stacked = case.ndim - (spatial or case.ndim)
+    step = (1.0,) * stacked + _steps(case.spacing_mm[stacked:], rule)
+    multiples = (1,) * stacked + (rule.multiple_of,) * (case.ndim - stacked)
+    shape, offset = _window(box, step, multiples)
     image = _resample(case.image, offset, step, shape)
     for channel, (values, source) in enumerate(zip(image, case.image, strict=True)):
         image[channel] = _normalised(values, source[box.slices], rule)
@@ -121,22 +126,22 @@ def prepare(case: Case, rule: ImageRule, roi: Box | None) -> Prepared:
     return Prepared(image, box, offset, step, spacing_mm)
 
 
-def _steps(case: Case, rule: ImageRule) -> tuple[float, ...]:
-    """Case voxels per window voxel along each axis."""
+def _steps(spacing_mm: Sequence[float], rule: ImageRule) -> tuple[float, ...]:
+    """Scan voxels of this spacing per window voxel along each axis."""
     if rule.spacing_mm is None:
-        return (1.0,) * case.ndim
-    if len(rule.spacing_mm) != case.ndim:
-        raise CaseError(
-            f"The model works in {len(rule.spacing_mm)}D but the scan is {case.ndim}D; choose another."
-        )
-    factors = [model / scan for model, scan in zip(rule.spacing_mm, case.spacing_mm, strict=True)]
+        return (1.0,) * len(spacing_mm)
+    if len(rule.spacing_mm) != len(spacing_mm):
+        raise CaseError(f"The model works in {len(rule.spacing_mm)}D but the scan is {len(spacing_mm)}D; choose another.")
+    factors = [model / scan for model, scan in zip(rule.spacing_mm, spacing_mm, strict=True)]
     return tuple(1.0 if abs(factor - 1) <= _SPACING_TOLERANCE else float(factor) for factor in factors)
 
 
-def _window(box: Box, step: Sequence[float], multiple_of: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+def _window(
+    box: Box, step: Sequence[float], multiples: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Shape of the window, and the case coordinate of its first voxel."""
     shape, offset = [], []
-    for start, length, factor in zip(box.start, box.shape, step, strict=True):
+    for start, length, factor, multiple_of in zip(box.start, box.shape, step, multiples, strict=True):
         needed = int(np.ceil(length / factor - 1e-6))  # less rounding: 30 mm / 3 mm are 10 voxels, never 11
         size = -(-max(needed, 1) // multiple_of) * multiple_of
         if factor == 1.0:  # whole voxels, so that nothing is interpolated

@@ -20,11 +20,12 @@ from diffseg.plan import SamplePlan
 from diffseg.preprocess import Prepared, prepare
 from diffseg.records import from_dict
 from diffseg.sample import SAMPLERS, Noise, Sampler, Step
+from diffseg.windows import SliceNoise, Slicewise, Windowed, window_count
 
 # Members denoised together on a GPU; a CPU gains nothing from batches.
 GPU_BATCH = 8
-# A region may be this many times the model's window before it must be given by the person.
-LARGEST_REGION = 8
+# Regions of up to this many model windows are denoised in one piece.
+WHOLE = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +64,7 @@ class Run:
         self.codec = checkpoint.codec
         self.levels = checkpoint.schedule.levels(plan.steps)
         self.sampler: Sampler = from_dict(SAMPLERS[plan.sampler], plan.sampler_settings, "The sampler", PlanError)
-        self.prepared: Prepared = prepare(case, card.rule, plan.box)
-        refuse_large(self.prepared, checkpoint)
+        self.prepared: Prepared = prepare(case, card.rule, plan.box, card.spatial)
         self.shape = self.prepared.image.shape[1:]
         self.device = choose_device(plan.device)
         self._denoiser: Denoiser | None = None
@@ -76,13 +76,31 @@ class Run:
 
     @property
     def denoiser(self) -> Denoiser:
-        """The model bound to this image, on ``device``; made when first needed."""
+        """The model bound to this image, on ``device``; made when first needed.
+
+        A region of up to ``WHOLE`` model windows is denoised whole, a larger one by overlapping windows; a slice
+        model goes through a volume slice by slice.
+        """
         if self._denoiser is None:
-            network = self.checkpoint.network.to(self.device)
-            del network  # ``to`` moves a module in place
+            self.checkpoint.network.to(self.device)
             image = torch.as_tensor(self.prepared.image)[None].to(self.device)
-            self._denoiser = self.checkpoint.denoiser(image)
+            stacked = self.case.ndim > self.checkpoint.card.spatial
+            self._denoiser = Slicewise(self._bind, image) if stacked else self._bind(image)
         return self._denoiser
+
+    def _bind(self, image: Tensor) -> Denoiser:
+        window = self.checkpoint.card.window
+        if np.prod(image.shape[2:]) <= WHOLE * np.prod(window):
+            return self.checkpoint.denoiser(image)
+        return Windowed(self.checkpoint.denoiser, image, window, halo=min(window) // 8)
+
+    @property
+    def windows(self) -> int:
+        """Model windows per network pass; 1 where the region is denoised whole. Tells the cost of a run beforehand."""
+        spatial = self.checkpoint.card.spatial
+        shape, window = self.shape[-spatial:], self.checkpoint.card.window
+        count = 1 if np.prod(shape) <= WHOLE * np.prod(window) else window_count(shape, window)
+        return count * int(np.prod(self.shape[:-spatial], dtype=int))
 
     def initial(self, members: tuple[int, ...] = (0,)) -> Tensor:
         """The noise that these members start from, ``(B, K, *W)``."""
@@ -90,7 +108,10 @@ class Run:
 
     def noise(self, members: tuple[int, ...], seed: int | None = None) -> Noise:
         """The members' noise, of the plan's seed unless another is given."""
-        return Noise(self.plan.seed if seed is None else seed, members)
+        seed = self.plan.seed if seed is None else seed
+        if self.case.ndim > self.checkpoint.card.spatial:
+            return SliceNoise(seed, members, self.plan.slice_correlation)
+        return Noise(seed, members)
 
     def trajectory(self, member: int = 0, start: Step | None = None, seed: int | None = None) -> Iterator[Step]:
         """The steps of one member: from noise, or a branch from a kept ``start`` with the noise of another ``seed``."""
@@ -169,7 +190,7 @@ class Run:
 def refuse_misfit(case: Case, checkpoint: Checkpoint) -> None:
     """Raise ``CaseError`` unless the case has the model's dimensions and channels."""
     card = checkpoint.card
-    if case.ndim != card.spatial:
+    if case.ndim < card.spatial:
         raise CaseError(
             f"{card.name} takes {card.spatial}D images, but this one is {case.ndim}D; choose another model or image."
         )
@@ -177,15 +198,4 @@ def refuse_misfit(case: Case, checkpoint: Checkpoint) -> None:
         raise CaseError(
             f"{card.name} expects {len(card.channels)} channel(s) ({', '.join(card.channels)}), but the case has "
             f"{len(case.image)} ({', '.join(case.channels)}); give one image per channel, in that order."
-        )
-
-
-def refuse_large(prepared: Prepared, checkpoint: Checkpoint) -> None:
-    """Raise ``PlanError`` for a region far larger than the model was made for."""
-    window, shape = checkpoint.card.window, prepared.image.shape[1:]
-    if np.prod(shape) > LARGEST_REGION * np.prod(window):
-        have, want = ("×".join(str(s) for s in side) for side in (shape, window))
-        raise PlanError(
-            f"The region has {have} voxels on the model's grid, but {checkpoint.card.name} was made for about {want}; "
-            "give a region around the structure (--roi z0:z1,y0:y1,x0:x1, or the Region box)."
         )

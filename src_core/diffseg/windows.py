@@ -36,6 +36,11 @@ def starts(size: int, window: int, overlap: int) -> tuple[int, ...]:
     return tuple(int(round(p)) for p in np.linspace(0, size - window, count))
 
 
+def window_count(shape: Sequence[int], window: Sequence[int]) -> int:
+    """Number of windows with the default overlap, half a window."""
+    return int(np.prod([len(starts(size, side, side // 2)) for size, side in zip(shape, window, strict=True)]))
+
+
 def profile(start: int, window: int, size: int, halo: int, ramp: int) -> NDArray[np.float32]:
     """Weight along one axis, ``(window,)``: 0 within ``halo`` of an inner border, a ramp, 1 in the middle.
 

@@ -82,6 +82,36 @@ def test_a_region_yields_masks_of_its_size_and_other_seeds_other_masks(checkpoin
     assert (snapshot.member(0) != other.member(0)).any()
 
 
+def test_a_large_region_is_denoised_by_windows_of_the_models_size(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    forward = checkpoint.network.forward
+
+    def spy(x: torch.Tensor, t: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(x.shape[2:]))
+        return forward(x, t, image)
+
+    monkeypatch.setattr(checkpoint.network, "forward", spy)
+    run = Run(plan_for(checkpoint.card, checkpoint.sha256, (), device="cpu"), case((60, 20, 20)), checkpoint)
+    next(iter(run.trajectory()))
+    assert set(seen) == {(20, 20, 20)} and len(seen) == run.windows == 5
+
+
+def test_a_slice_model_runs_through_a_volume_with_correlated_noise(tmp_path: Path) -> None:
+    card = tiny_card(spatial=2)
+    save_tiny(tmp_path / "slice.safetensors", card)
+    flat = load_checkpoint(tmp_path / "slice.safetensors")
+    run = Run(plan_for(card, flat.sha256, (), device="cpu", slice_correlation=1.0), case((5, 16, 18)), flat)
+    x = run.initial()
+    assert x.shape == (1, 3, 5, 16, 20) and torch.equal(x[:, :, 0], x[:, :, 4])
+    snapshot, _ = drain(run, 2)
+    assert snapshot.shape == (5, 16, 18) and run.windows == 5
+    # Every slice equals the slice model's answer for that slice alone.
+    *_, last = run.trajectory(member=1)
+    assert (run.mask(last.x0) == snapshot.member(1)).all()
+
+
 def test_memory_running_out_in_the_middle_is_told_and_leaves_finished_members(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,8 +151,6 @@ def test_what_does_not_fit_is_refused_in_a_sentence(checkpoint: Checkpoint) -> N
         flat = np.zeros((1, 8, 8), np.float32)
         origin = origin_of((8, 8), np.eye(4))
         Run(plan, Case(flat, origin.display_grid(), ("C0",), {}, origin, "slice"), checkpoint)
-    with pytest.raises(PlanError, match="give a region"):
-        Run(plan, case((80, 80, 80)), checkpoint)
     with pytest.raises(CheckpointError, match="another file"):
         Run(replace(plan, model_sha256="0" * 64), case(), checkpoint)
     with pytest.raises(PlanError, match="no sampler called 'euler'"):

@@ -3,19 +3,23 @@
 A ``Denoiser`` is already bound to one image; networks, guidance, windows and the oracles of the tests are
 all Denoisers, and samplers know nothing else. ``HEADS`` says what a network's output means.
 
-Symbols: ``x (B, K, *S)`` noisy mask, ``x0`` clean mask in [-1, 1], ``alpha``, ``sigma`` amplitudes at its level.
+Symbols: ``x (B, C, *S)`` noisy state, ``x0`` clean state in the codec's range, ``alpha``, ``sigma`` amplitudes at
+its level.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from diffseg.codec import MaskCodec
+from diffseg.codec import Codec
+from diffseg.errors import CheckpointError
 from diffseg.noise import Level
+from diffseg.records import from_dict
 from diffseg.registry import Registry
 
 
@@ -41,26 +45,69 @@ class Denoiser(Protocol):
         ...
 
 
-class Head(Protocol):
-    """What a network's output means, in both directions. ``alpha`` and ``sigma`` broadcast against ``x``."""
-
-    def x0(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, codec: MaskCodec) -> Tensor:
-        """Clean mask in [-1, 1] from the network's output."""
-        ...
-
-    def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor | None:
-        """What the output should equal in a squared-error loss; None where only mask losses make sense."""
-        ...
-
-
 HEADS: Registry[type[Head]] = Registry("prediction")
 
 
-@HEADS.add("x0", "The network gives class logits of the clean mask")
-class X0Head:
-    """Logits; ``x0hat = 2 softmax - 1`` (Fu et al. 2023)."""
+@dataclass(frozen=True)
+class Head:
+    """What a network's output means, in both directions. ``alpha`` and ``sigma`` broadcast against ``x``.
 
-    def x0(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, codec: MaskCodec) -> Tensor:
+    ``learned_variance``: the output has twice the channels; of the second half v the variance fraction is
+    ``(v + 1) / 2``, not clamped (Nichol and Dhariwal 2021, equation 15). ``keep_eps``: samplers use the noise as it was
+    before ``x0`` was clipped, as AmbDiffSeg does; right is to derive it again, the default. ``clip``: whether ``x0`` is
+    clipped to the codec's range.
+    """
+
+    learned_variance: bool = False
+    keep_eps: bool = False
+    clip: bool = True
+
+    def unclipped(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, codec: Codec) -> Tensor:
+        """The clean state that ``output`` (without variance channels) means, before clipping."""
+        raise NotImplementedError
+
+    def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor | None:
+        """What the output should equal in a squared-error loss; None where only mask losses make sense."""
+        raise NotImplementedError
+
+    def noise(self, output: Tensor, x: Tensor, x0: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The noise that ``output`` means, ``x0`` being its unclipped clean state."""
+        return eps_from_x0(x, x0, alpha, sigma)
+
+    def split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The network's output without variance channels, and the variance fraction if there are any."""
+        if not self.learned_variance:
+            return output, None
+        mean, v = output.chunk(2, dim=1)
+        return mean, (v + 1) / 2
+
+    def predict(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, codec: Codec) -> Prediction:
+        """Everything that samplers take from the network's ``output``."""
+        output, fraction = self.split(output)
+        free = self.unclipped(output, x, alpha, sigma, codec)
+        eps = self.noise(output, x, free, alpha, sigma) if self.keep_eps else None
+        return Prediction(free.clamp(*codec.clip) if self.clip else free, eps, fraction)
+
+    def x0(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, codec: Codec) -> Tensor:
+        """The clean state alone."""
+        return self.predict(output, x, alpha, sigma, codec).x0
+
+
+def build_head(name: str, settings: Mapping[str, Any]) -> Head:
+    """The head called ``name``.
+
+    Raises:
+        CheckpointError: settings that it does not know.
+        PlanError: an unknown name.
+    """
+    return from_dict(HEADS[name], dict(settings), f"Prediction {name}", CheckpointError)
+
+
+@HEADS.add("x0", "The network gives class logits of the clean mask")
+class X0Head(Head):
+    """Logits; ``x0hat = 2 softmax - 1`` (Fu et al. 2023), or what the codec makes of them."""
+
+    def unclipped(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, codec: Codec) -> Tensor:
         """See ``Head``."""
         return codec.from_logits(output)
 
@@ -69,13 +116,56 @@ class X0Head:
         return None
 
 
-@HEADS.add("eps", "The network gives the noise")
-class EpsHead:
-    """``x0 = (x - sigma eps) / alpha``, clipped to [-1, 1] (Ho et al. 2020)."""
+@HEADS.add("x0-value", "The network gives the clean mask itself")
+class X0ValueHead(Head):
+    """START_X of guided-diffusion, and AmbDiffSeg's x where the tanh is part of the network."""
 
-    def x0(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, codec: MaskCodec) -> Tensor:
+    def unclipped(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, codec: Codec) -> Tensor:
         """See ``Head``."""
-        return x0_from_eps(x, output, alpha, sigma).clamp(-1, 1)
+        return output
+
+    def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor | None:
+        """The clean state."""
+        return x0
+
+
+@HEADS.add("x0-tanh", "The network gives the clean mask before a tanh (AmbDiffSeg)")
+class X0TanhHead(Head):
+    """``x0hat = tanh(output)`` (Christensen et al. 2025)."""
+
+    def unclipped(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, codec: Codec) -> Tensor:
+        """See ``Head``."""
+        return output.tanh()
+
+    def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor | None:
+        """None: the loss is on ``x0hat``, since the tanh never reaches a clean mask."""
+        return None
+
+
+@HEADS.add("x0-probability", "The network gives the probability of the structure (AmbDiffSeg's p)")
+class X0ProbabilityHead(Head):
+    """``x0hat = 2 p - 1`` (Christensen et al. 2025)."""
+
+    def unclipped(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, codec: Codec) -> Tensor:
+        """See ``Head``."""
+        return 2 * output - 1
+
+    def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor | None:
+        """The probability."""
+        return (x0 + 1) / 2
+
+
+@HEADS.add("eps", "The network gives the noise")
+class EpsHead(Head):
+    """``x0 = (x - sigma eps) / alpha`` (Ho et al. 2020)."""
+
+    def unclipped(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, codec: Codec) -> Tensor:
+        """See ``Head``."""
+        return x0_from_eps(x, output, alpha, sigma)
+
+    def noise(self, output: Tensor, x: Tensor, x0: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The output."""
+        return output
 
     def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor | None:
         """The noise."""
@@ -83,12 +173,16 @@ class EpsHead:
 
 
 @HEADS.add("v", "The network gives the velocity alpha eps - sigma x0")
-class VHead:
-    """``x0 = alpha x - sigma v``, clipped to [-1, 1] (Salimans and Ho 2022)."""
+class VHead(Head):
+    """``x0 = alpha x - sigma v``, ``eps = sigma x + alpha v`` (Salimans and Ho 2022)."""
 
-    def x0(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, codec: MaskCodec) -> Tensor:
+    def unclipped(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, codec: Codec) -> Tensor:
         """See ``Head``."""
-        return x0_from_v(x, output, alpha, sigma).clamp(-1, 1)
+        return x0_from_v(x, output, alpha, sigma)
+
+    def noise(self, output: Tensor, x: Tensor, x0: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Without the cancellation that ``x - alpha x0`` suffers where sigma is small."""
+        return sigma * x + alpha * output
 
     def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor | None:
         """The velocity."""
@@ -121,7 +215,7 @@ class NetworkDenoiser:
     network: nn.Module
     image: Tensor
     head: Head
-    codec: MaskCodec
+    codec: Codec
     autocast: torch.dtype | None = None
 
     @torch.no_grad()
@@ -133,4 +227,4 @@ class NetworkDenoiser:
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             output = self.network(x, told, image)
         alpha, sigma = x.new_tensor(level.alpha), x.new_tensor(level.sigma)
-        return Prediction(self.head.x0(output.float(), x, alpha, sigma, self.codec))
+        return self.head.predict(output.float(), x, alpha, sigma, self.codec)

@@ -231,9 +231,7 @@ def failure(name: str, error: BaseException) -> Outcome:
         sentence = f"{name} stopped because memory ran out; choose a smaller region or another device."
     else:
         first = (str(error).strip() or "no message").splitlines()[0]
-        sentence = (
-            f"{name} stopped by an unexpected error ({type(error).__name__}: {first}); please report it."
-        )
+        sentence = f"{name} stopped by an unexpected error ({type(error).__name__}: {first}); please report it."
     return Outcome("failed", sentence, details)
 
 

@@ -46,9 +46,7 @@ class MaskMirror:
     def removed(self, layer: Any) -> None:
         if layer is self._layer:
             self.session.mask = None
-            self.session.message = Message(
-                "The mask layer was removed: make a mask editable to go on.", "warning"
-            )
+            self.session.message = Message("The mask layer was removed: make a mask editable to go on.", "warning")
 
     def _take(self, layer: Any, labels: np.ndarray) -> None:
         self._let_go()

@@ -49,9 +49,7 @@ def begin(session: Session, source: Any, opened: Opened | None, frame: Frame | N
     return MaskState(labels.astype(np.uint8), words_, name, case, classes, plan)
 
 
-def _start(
-    session: Session, case: Case, source: Any, opened: Opened | None, frame: Frame
-) -> tuple[Labels, str]:
+def _start(session: Session, case: Case, source: Any, opened: Opened | None, frame: Frame) -> tuple[Labels, str]:
     if not isinstance(source, str):
         return labels_on(case, frame, source), f"layer {source.name!r}"
     names = dict(session.sources())
@@ -99,9 +97,7 @@ def checked(path: Path, sources: Sequence[Path]) -> Path:
     if not path.name.lower().endswith(SUFFIXES):
         path = path.with_name(path.name + ".nii.gz")
     if any(path.resolve() == source.resolve() for source in sources):
-        raise CaseError(
-            f"{path} is the scan or a reader's mask itself and is never overwritten; choose another name."
-        )
+        raise CaseError(f"{path} is the scan or a reader's mask itself and is never overwritten; choose another name.")
     refuse_folder(path)
     return path
 
@@ -163,10 +159,7 @@ def words(mask: MaskState) -> str:
     text = f"{voxels:,} voxels, {ml(voxels * mask.case.grid.voxel_ml)}"
     names = {k: info.name for k, info in enumerate(mask.classes) if k}
     if len(names) > 1 and voxels:
-        each = (
-            f"{n} {ml(np.count_nonzero(mask.labels == k) * mask.case.grid.voxel_ml)}"
-            for k, n in names.items()
-        )
+        each = (f"{n} {ml(np.count_nonzero(mask.labels == k) * mask.case.grid.voxel_ml)}" for k, n in names.items())
         text += f": {', '.join(each)}"
     return text
 

@@ -239,13 +239,7 @@ class ModeMirror:
     def _data(self) -> LayerData | None:
         session, frame = self.session, self.stage.frame
         mode = next((m for m in session.modes if m.index == session.mode), None)
-        if (
-            mode is None
-            or session.snapshot is None
-            or session.maps is None
-            or session.case is None
-            or frame is None
-        ):
+        if mode is None or session.snapshot is None or session.maps is None or session.case is None or frame is None:
             return None
         classes = session.model.classes if session.model is not None else ()
         return layerdata.mode_layer(mode, session.snapshot, session.maps, classes, session.case, frame)

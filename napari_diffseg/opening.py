@@ -50,9 +50,7 @@ def open_sample(session: Session, name: str) -> None:
     _open(session, scan.paths, (), scan.channels)
 
 
-def _open(
-    session: Session, images: tuple[Path, ...], raters: tuple[Path, ...], channels: Sequence[str] | None
-) -> None:
+def _open(session: Session, images: tuple[Path, ...], raters: tuple[Path, ...], channels: Sequence[str] | None) -> None:
     found: list[Case] = []
 
     def read() -> Iterator[_Read]:

@@ -21,6 +21,7 @@ class RegionMirror:
         self.stage, self.session = stage, stage.session
         self._layer: Any = None
         self._busy = False
+        self._slices: list[tuple[int, int]] = []
         for field in (self.session.events.region_box, self.session.events.roi):
             stage.on(field, self.refresh)
         for event in (stage.viewer.dims.events.current_step, stage.viewer.dims.events.order):
@@ -31,6 +32,7 @@ class RegionMirror:
         if not self.session.region_box or case is None or frame is None:
             self._drop()
             return
+        self._slices = self.stage.sliced()
         corners = self._corners(self._box())
         if self._layer is None:
             self._layer = self.stage.add(layerdata.region_layer(corners, case, frame))
@@ -81,15 +83,12 @@ class RegionMirror:
             self._busy = False
 
     def _on_scrolled(self, event: Any = None) -> None:
-        if self._layer is not None and not self._busy:
+        """Dims also report when the rectangle itself is dragged beyond the scan; that is no scrolling."""
+        if self._layer is not None and not self._busy and self.stage.sliced() != self._slices:
             self.refresh()
 
     def _on_dragged(self, event: Any) -> None:
-        if (
-            self._busy
-            or str(event.action) not in ("changed", "ActionType.CHANGED")
-            or len(self._layer.data) != 1
-        ):
+        if self._busy or str(event.action) not in ("changed", "ActionType.CHANGED") or len(self._layer.data) != 1:
             return
         before, corners = self._box(), np.asarray(self._layer.data[0])
         a, b = self._plane() if before.ndim == 3 else (0, 1)

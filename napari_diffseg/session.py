@@ -162,8 +162,8 @@ class Message:
 class View(Protocol):
     """What commands may ask of the viewer; given by ``LayerSync``."""
 
-    def centre_voxel(self) -> tuple[int, ...] | None:
-        """Voxel of the case at the centre of the view, None without a case."""
+    def centre_voxel(self) -> tuple[float, ...] | None:
+        """Voxel coordinates of the case at the centre of the view, None without a case."""
         ...
 
     def look_at(self, voxel: Sequence[float]) -> None:
@@ -356,9 +356,7 @@ def _misfit(session: Session) -> str:
     if case is None or model is None:
         return ""
     if case.ndim != model.spatial:
-        return (
-            f"{model.title} segments {model.spatial}D scans, this one is {case.ndim}D: choose another model."
-        )
+        return f"{model.title} segments {model.spatial}D scans, this one is {case.ndim}D: choose another model."
     if len(case.channels) != len(model.channels):
         wanted, given = ", ".join(model.channels), ", ".join(case.channels)
         return (

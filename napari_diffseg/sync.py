@@ -187,8 +187,8 @@ class LayerSync:
         voxel = np.linalg.inv(frame.matrix) @ np.array([*point, 1.0])
         return [(axis, round(float(voxel[axis]))) for axis in hidden]
 
-    def centre_voxel(self) -> tuple[int, ...] | None:
-        """The voxel of the case at the centre of the view, within the scan."""
+    def centre_voxel(self) -> tuple[float, ...] | None:
+        """Voxel coordinates of the case at the centre of the view, within the scan."""
         case, frame, viewer = self.session.case, self.frame, self.viewer
         if case is None or frame is None or viewer is None or viewer.dims.ndim < case.ndim:
             return None
@@ -196,7 +196,7 @@ class LayerSync:
         displayed = list(viewer.dims.displayed)
         world[displayed] = np.asarray(viewer.scene.camera.center, float)[-len(displayed) :]
         voxel = np.linalg.inv(frame.matrix) @ np.array([*world[-case.ndim :], 1.0])
-        return tuple(int(np.clip(round(v), 0, n - 1)) for v, n in zip(voxel, case.grid.shape, strict=False))
+        return tuple(float(np.clip(v, 0, n - 1)) for v, n in zip(voxel[:-1], case.grid.shape, strict=True))
 
     def look_at(self, voxel: Sequence[float]) -> None:
         """Move to the slices through a voxel of the case; the camera stays."""

@@ -11,9 +11,14 @@ import sys
 import tempfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from pytestqt.qtbot import QtBot
+    from qtpy.QtWidgets import QWidget
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GUI_FIXTURES = {"make_napari_viewer", "make_napari_viewer_proxy", "qapp", "qtbot"}
@@ -53,3 +58,21 @@ def shared_dir() -> Path:
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers of this test alone: the same in every run and whatever other tests do."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def qtbot(qtbot: QtBot) -> QtBot:
+    """pytest-qt's own, but added widgets stay alive until the test has been torn down.
+
+    pytest-qt remembers them weakly. A widget that became garbage with the test function's variables is still on
+    screen afterwards, and Python may collect it in the middle of its own painting, which crashes.
+    """
+    kept: list[QWidget] = []
+    add_weakly = qtbot.addWidget
+
+    def add(widget: QWidget, **options: Any) -> None:
+        kept.append(widget)
+        add_weakly(widget, **options)
+
+    qtbot.addWidget = add
+    return qtbot

@@ -100,8 +100,8 @@ class Dock(QWidget):
     def showEvent(self, event: QShowEvent | None) -> None:
         """Watch the window that this now lies in."""
         super().showEvent(event)
-        window = self.window()
-        if window is not None and window is not self._window and window is not self:
+        window = _main_window(self)
+        if window is not self._window and window is not self:
             self._unwatch()
             self._window = window
             window.installEventFilter(self)
@@ -115,11 +115,13 @@ class Dock(QWidget):
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Shut down with the viewer's window: when it hides after a close that nobody took back."""
-        if event is None or watched is not self._window or self._window is None:
+        # While Python takes the dock apart, Qt may still call.
+        window = getattr(self, "_window", None)
+        if event is None or window is None or watched is not window:
             return False
         if event.type() == QEvent.Type.Close:
             self._closing = True
-        ended = event.type() in (QEvent.Type.Close, QEvent.Type.Hide) and not self._window.isVisible()
+        ended = event.type() in (QEvent.Type.Close, QEvent.Type.Hide) and not window.isVisible()
         if self._closing and ended:
             self.shutdown()
         return False
@@ -191,6 +193,13 @@ class MaskDock(Dock):
     """The page Mask alone."""
 
     pages = (MaskPanel,)
+
+
+def _main_window(widget: QWidget) -> QWidget:
+    """The viewer's window, also while the dock floats in one of its own."""
+    while (parent := widget.parentWidget()) is not None:
+        widget = parent
+    return widget
 
 
 def _scrolling(panel: Panel) -> QScrollArea:

@@ -51,9 +51,7 @@ class Watch:
 class Source:
     """Ticks that wait for the test to let them pass, so that no timing decides."""
 
-    def __init__(
-        self, total: int, fail_at: int = 0, error: BaseException | None = None, free: bool = False
-    ) -> None:
+    def __init__(self, total: int, fail_at: int = 0, error: BaseException | None = None, free: bool = False) -> None:
         self.total, self.fail_at, self.error = total, fail_at, error
         self.tickets = threading.Semaphore(10_000 if free else 0)
         self.begun = 0

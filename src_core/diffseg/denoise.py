@@ -189,6 +189,32 @@ class VHead(Head):
         return alpha * eps - sigma * x0
 
 
+@HEADS.add("both", "The network gives the noise and the clean mask (AmbDiffSeg's both)")
+@dataclass(frozen=True)
+class BothHead(Head):
+    """Twice the channels, first eps, then x: ``x0 = alpha^2 x + sigma^2 (x_t - sigma eps) / alpha``.
+
+    ``published_weights``: AmbDiffSeg's code weights the two by alpha and sigma, whose sum is not 1, so that even
+    perfect outputs give ``(alpha + sigma) x0``. Right is the default.
+    """
+
+    published_weights: bool = False
+
+    def unclipped(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, codec: Codec) -> Tensor:
+        """See ``Head``."""
+        eps, clean = output.chunk(2, dim=1)
+        power = 1 if self.published_weights else 2
+        return alpha**power * clean + sigma**power * x0_from_eps(x, eps, alpha, sigma)
+
+    def noise(self, output: Tensor, x: Tensor, x0: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The first half of the output."""
+        return output.chunk(2, dim=1)[0]
+
+    def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor | None:
+        """Noise and clean state, ``(B, 2 C, *S)``."""
+        return torch.cat((eps, x0), dim=1)
+
+
 def x0_from_eps(x: Tensor, eps: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
     """``(x - sigma eps) / alpha``."""
     return (x - sigma * eps) / alpha

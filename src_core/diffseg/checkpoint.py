@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from diffseg.card import METADATA_KEY, Card, read_card
-from diffseg.codec import MaskCodec
-from diffseg.denoise import HEADS, NetworkDenoiser
+from diffseg.codec import Codec, build_codec
+from diffseg.denoise import Head, NetworkDenoiser, build_head
 from diffseg.errors import CheckpointError
 from diffseg.nets import ARCHITECTURES
 from diffseg.nets.blocks import channels_last
@@ -32,9 +32,14 @@ class Checkpoint:
     path: Path
 
     @property
-    def codec(self) -> MaskCodec:
+    def codec(self) -> Codec:
         """The codec of its classes."""
-        return MaskCodec(len(self.card.classes))
+        return build_codec(self.card.codec, len(self.card.classes), self.card.codec_settings)
+
+    @property
+    def head(self) -> Head:
+        """What the network's output means."""
+        return build_head(self.card.prediction, self.card.prediction_settings)
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -42,8 +47,31 @@ class Checkpoint:
         return build_schedule(self.card)
 
     def denoiser(self, image: torch.Tensor, autocast: torch.dtype | None = None) -> NetworkDenoiser:
-        """The network bound to ``image (1, C, *S)``, on the device where network and image lie."""
-        return NetworkDenoiser(self.network, image, HEADS[self.card.prediction](), self.codec, autocast)
+        """The network bound to a prepared ``image (1, C, *S)``, on the device where network and image lie.
+
+        Raises:
+            CheckpointError: a model of another kind than one that draws masks of an image.
+        """
+        refuse_other_task(self.card)
+        return NetworkDenoiser(self.network, image_input(self.card, image), self.head, self.codec, autocast)
+
+
+def image_input(card: Card, image: torch.Tensor) -> torch.Tensor:
+    """A prepared ``image (B, C, *S)`` as the network takes it: normalised, its channels repeated."""
+    rule = card.image
+    repeated = image.repeat(1, rule.repeat, *[1] * (image.ndim - 2))
+    mean, std = (image.new_tensor(v).view(1, -1, *[1] * (image.ndim - 2)) for v in (rule.mean, rule.std))
+    return (repeated - mean) / std
+
+
+def refuse_other_task(card: Card) -> None:
+    """Raise ``CheckpointError`` unless the model draws masks."""
+    uses = {
+        "image": "draws images, not masks; use it for saliency maps ('diffseg saliency')",
+        "classifier": "names the class of noised images and draws no masks; use it to guide saliency maps",
+    }
+    if card.task in uses:
+        raise CheckpointError(f"{card.name} {uses[card.task]}, or choose a mask model.")
 
 
 def build_schedule(card: Card) -> NoiseSchedule:

@@ -263,12 +263,6 @@ def test_labels_add_their_row_and_weights_mix_the_rows() -> None:
         answer(network)
 
 
-def test_tanh_is_applied_last() -> None:
-    plain, squashed = tiny(), tiny(final="tanh")
-    squashed.load_state_dict(plain.state_dict())
-    assert torch.allclose(answer(plain).tanh(), answer(squashed), atol=1e-6)
-
-
 def test_the_sinusoid_has_cosines_first_and_obeys_its_longest_period() -> None:
     t = torch.tensor([0.0, 0.5])
     out = sinusoid(t, 4, max_period=10.0)

@@ -12,7 +12,7 @@ from itertools import accumulate
 from math import isqrt
 from typing import Any
 
-from diffseg.errors import CheckpointError
+from diffseg.errors import CheckpointError, PlanError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -55,20 +55,29 @@ def infer_unet(shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def infer_classifier(shapes: Shapes, window: tuple[int, ...] | None = None) -> dict[str, Any]:
+def infer_classifier(
+    shapes: Shapes, window: tuple[int, ...] | None = None, blocks: tuple[int, ...] | None = None
+) -> dict[str, Any]:
     """The fields of ``GuidedClassifierConfig`` that the shapes determine.
 
     An encoder with residual blocks for downsampling may be cut into resolutions in more than one way;
-    ``window``, the image size it was trained on, then decides through the side of the attention pool.
+    ``window``, the image size it was trained on, then decides through the side of the attention pool, or
+    ``blocks`` per resolution are given.
 
     Raises:
         CheckpointError: as for ``infer_unet``, or the resolutions stay ambiguous.
+        PlanError: ``blocks`` that do not make up the encoder.
     """
     refuse_strangers(shapes)
     pool, side = _pool(shapes)
     encoder = _stages(shapes, "input_blocks")
     updown = not any(k.endswith(".op.weight") for k in shapes) and encoder == list(range(len(encoder)))
-    counts = _cuts(shapes, encoder, side, window) if updown else _encoder_blocks(shapes, encoder)
+    if not updown:
+        counts = _encoder_blocks(shapes, encoder)
+    else:
+        counts = blocks or _cuts(shapes, encoder, side, window)
+        if sum(counts) + len(counts) != len(encoder):
+            raise PlanError(f"The classifier has {len(encoder)} stages, which blocks={blocks} do not make up.")
     starts = [1 + sum(counts[:n]) + n for n in range(len(counts))]
     last = {"adaptive": "out.3.weight", "spatial": "out.2.weight", "spatial_v2": "out.3.weight"}
     return _common(shapes) | {

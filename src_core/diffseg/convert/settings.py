@@ -23,17 +23,18 @@ PARTS = ("schedule", "prediction", "codec", "sampler")
 class Settings:
     """Everything about a foreign model besides its tensors.
 
-    Network: ``heads``, or ``head_channels`` which wins, ``heads_up`` (of the decoder), ``head_order``, where the
-    mask stands (``mask``), ``max_period`` of the time embedding, a ``final`` activation, ``blocks`` per
-    resolution (only where the tensors leave them open), ``learned_variance`` (half of the output channels),
+    Network: ``heads``, or ``head_channels`` which wins, ``heads_up`` (of the decoder), ``head_order``, where
+    the mask stands (``mask``), ``max_period`` of the time embedding, ``blocks`` per
+    resolution (only where the tensors leave them open),
     ``args`` of a MONAI network as a dictionary or the path of a JSON file.
 
-    Diffusion: ``schedule``, ``prediction``, ``codec``, ``sampler``, each with ``*_settings``, and ``steps``.
+    Diffusion: ``schedule``, ``prediction``, ``codec`` (None: as the number of channels suggests), ``sampler``, each
+    with ``*_settings``, and ``steps``.
 
     Image: names of the ``channels`` (None: as many as the network sees), ``repeat`` copies of them, then
     ``(image - mean) / std`` of what ``normalise`` and ``clip_percentiles`` made of the scan.
 
-    Description: ``classes`` with ``colors`` (background first), image-level ``labels``, ``window`` in pixels,
+    Description: ``classes`` (None: background, lesion, ...) with ``colors``, image-level ``labels``, ``window`` in pixels,
     ``spacing_mm``, ``name`` (None: from the file's name), texts.
     """
 
@@ -46,15 +47,13 @@ class Settings:
     head_order: Literal["legacy", "new"] = "legacy"
     mask: Literal["first", "last"] = "last"
     max_period: float = 10_000.0
-    final: Literal["none", "tanh"] = "none"
     blocks: tuple[int, ...] | None = None
-    learned_variance: bool = False
     args: Any = None
     schedule: str = "guided"
     schedule_settings: dict[str, Any] = field(default_factory=dict)
     prediction: str = "eps"
     prediction_settings: dict[str, Any] = field(default_factory=dict)
-    codec: str = "binary"
+    codec: str | None = None
     codec_settings: dict[str, Any] = field(default_factory=dict)
     sampler: str = "ddpm"
     sampler_settings: dict[str, Any] = field(default_factory=dict)
@@ -65,8 +64,17 @@ class Settings:
     std: tuple[float, ...] = (1.0,)
     normalise: Normalisation = "minus1_1"
     clip_percentiles: tuple[float, float] = (0.0, 100.0)
-    classes: tuple[str, ...] = ("background", "lesion")
-    colors: tuple[str, ...] = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+    classes: tuple[str, ...] | None = None
+    colors: tuple[str, ...] = (
+        "#000000",
+        "#e69f00",
+        "#56b4e9",
+        "#009e73",
+        "#f0e442",
+        "#0072b2",
+        "#d55e00",
+        "#cc79a7",
+    )
     labels: tuple[str, ...] = ()
     window: tuple[int, ...] = (128, 128)
     spacing_mm: tuple[float, ...] | None = None
@@ -81,8 +89,9 @@ class Settings:
 def changed(settings: Settings, changes: Mapping[str, Any], what: str) -> Settings:
     """``settings`` with some replaced; text is read as JSON where it is, and ``a,b,c`` as a list.
 
-    ``part.key`` changes one entry of ``part_settings`` (parts: schedule, prediction, codec, sampler); naming another
-    part, such as another sampler, drops the entries of the old one. ``what`` names the origin in messages.
+    ``part.key`` changes one entry of ``part_settings`` (parts: schedule, prediction, codec, sampler); naming
+    another part, such as another sampler, drops the entries of the old one. ``what`` names the origin in
+    messages.
 
     Raises:
         PlanError: an unknown key, listing the known ones, or a value of the wrong kind.
@@ -123,7 +132,9 @@ def _as(kind: Any, given: Any) -> Any:
         value = _value(given)
         if value is None:
             return None
-        return value if isinstance(value, list) else [_value(item) for item in given.split(",") if item.strip()]
+        return (
+            value if isinstance(value, list) else [_value(item) for item in given.split(",") if item.strip()]
+        )
     return given if kind in ("str", "str | None") else _value(given)
 
 
@@ -157,7 +168,9 @@ def network_arguments(settings: Settings, source: Path) -> dict[str, Any]:
     except ValueError:
         raise PlanError(f"{path} is no valid JSON; correct it and try again.") from None
     if not isinstance(values, dict):
-        raise PlanError(f"{path} must hold a JSON object of constructor arguments, not a {type(values).__name__}.")
+        raise PlanError(
+            f"{path} must hold a JSON object of constructor arguments, not a {type(values).__name__}."
+        )
     return values
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +42,7 @@ class GuidedUNetConfig:
     downsampling factors, ``labels`` rows of class embeddings (0: not conditional), ``middle_blocks``,
     ``spare`` layers without parameters before the output norm. Never seen in the tensors: ``heads`` or
     ``head_channels`` (which wins over it), ``heads_up`` of the decoder, ``head_order``, ``mask_first``,
-    ``max_period``, ``final``.
+    ``max_period``.
     """
 
     inputs: int
@@ -64,7 +63,6 @@ class GuidedUNetConfig:
     head_order: HeadOrder = "legacy"
     mask_first: bool = False
     max_period: float = 10_000.0
-    final: Literal["none", "tanh"] = "none"
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -231,4 +229,4 @@ class GuidedUNet(nn.Module):
         for stage in self.output_blocks:
             h = stage(torch.cat([h, skips.pop()], dim=1), emb)
         out: Tensor = self.out(h)
-        return out.tanh() if self.config.final == "tanh" else out
+        return out

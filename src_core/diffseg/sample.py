@@ -1,84 +1,41 @@
 """Samplers: from noise to a mask, as iterators of steps.
 
 A sampler is a frozen dataclass of knobs with one generator method. It keeps no state between runs, never
-works in place (a kept ``Step`` stays valid) and takes randomness only from ``Noise``.
+works in place (a kept ``Step`` stays valid) and takes randomness only from ``Noise``. ``SAMPLERS`` is complete once
+this module is imported.
 
 Symbols: ``t`` time left, ``s < t`` time reached, ``abar = alpha^2``.
 """
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal
 
-import torch
 from torch import Tensor
 
-from diffseg.denoise import Denoiser, eps_from_x0
+from diffseg.denoise import Denoiser, Prediction, eps_from_x0
+from diffseg.errors import PlanError
 from diffseg.noise import Level
-from diffseg.registry import Registry, check_knobs, knob
+from diffseg.registry import check_knobs, knob
+from diffseg.sample_dpm import DPMSolver
+from diffseg.sample_steps import SAMPLERS, Noise, Sampler, Step, Transition, noised, pairs, transition
 
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One finished denoising step.
-
-    ``x (B, K, *S)`` is the state at time ``s``; ``x0 (B, K, *S)`` in [-1, 1] the clean mask seen from ``t``.
-    ``done`` counts the steps finished in this run, of ``total``.
-    """
-
-    done: int
-    total: int
-    t: float
-    s: float
-    x: Tensor
-    x0: Tensor
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Standard normal noise that depends only on (seed, member, draw), never on batch, order or device.
-
-    Drawn on the CPU in float32 from a generator of its own for every draw, so any step of any member can be
-    repeated alone. There is no global seed.
-    """
-
-    seed: int
-    members: tuple[int, ...]
-
-    def draw(self, index: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-        """Noise ``(len(members), *shape)``; ``index`` 0 is the start of a run, ``k`` belongs to its k-th step."""
-        rows = [torch.randn(tuple(shape), generator=self._generator(m, index)) for m in self.members]
-        return torch.stack(rows).to(device)
-
-    def _generator(self, member: int, index: int) -> torch.Generator:
-        key = hashlib.sha256(f"{self.seed}/{member}/{index}".encode()).digest()
-        # 63 bits: torch refuses seeds outside int64.
-        return torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
-
-
-class Sampler(Protocol):
-    """See the module."""
-
-    def steps(
-        self, denoiser: Denoiser, x: Tensor, noise: Noise, levels: Sequence[Level], start: int = 0
-    ) -> Iterator[Step]:
-        """Denoise ``x``, which lies at ``levels[start]``, down to the last level.
-
-        ``start`` > 0 continues a run: steps keep their numbers and thus their noise.
-        """
-        ...
-
-
-SAMPLERS: Registry[type[Sampler]] = Registry("sampler")
-
-
-def pairs(levels: Sequence[Level], start: int) -> Iterator[tuple[int, Level, Level]]:
-    """``(step number from 1, level left, level reached)`` from ``levels[start]`` on."""
-    for k in range(start, len(levels) - 1):
-        yield k + 1, levels[k], levels[k + 1]
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "SAMPLERS",
+    "DPMSolver",
+    "Noise",
+    "Sampler",
+    "Step",
+    "Transition",
+    "noised",
+    "pairs",
+    "transition",
+]
 
 
 @SAMPLERS.add("ddim", "Deterministic at eta 0; good with few steps")
@@ -98,8 +55,19 @@ class DDIM:
     def __post_init__(self) -> None:
         check_knobs(self)
 
+    @property
+    def order(self) -> int | None:
+        """1 where it is deterministic."""
+        return 1 if self.eta == 0 else None
+
     def steps(
-        self, denoiser: Denoiser, x: Tensor, noise: Noise, levels: Sequence[Level], start: int = 0
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        noise: Noise,
+        levels: Sequence[Level],
+        start: int = 0,
+        previous: Tensor | None = None,
     ) -> Iterator[Step]:
         """See ``Sampler``."""
         total = len(levels) - 1
@@ -120,31 +88,54 @@ class DDIM:
 @SAMPLERS.add("ddpm", "Ancestral: new noise in every step, the widest ensembles")
 @dataclass(frozen=True)
 class DDPM:
-    """Draws from the posterior ``q(x_s | x_t, x0hat)``.
+    """Draws from the posterior ``q(x_s | x_t, x0hat)``; the last step returns ``x0hat`` itself.
 
-    With ``r = SNR_t / SNR_s``: mean ``r (alpha_s / alpha_t) x_t + (1 - r) alpha_s x0hat``; variance
-    ``(1 - r) sigma_s^2`` (small, the posterior's) or ``(1 - r) sigma_t^2`` (large, beta). The last step returns
-    ``x0hat`` itself.
+    ``variance``: "small" is the posterior's, "large" is beta, "learned" lies between them in the logarithm where the
+    network says, and needs a network that does; see ``transition``.
 
     References:
-        Ho et al. 2020, equations 6 and 7; Christensen et al. 2025, equation 2, with its two sign slips mended.
+        Ho et al. 2020, equations 6 and 7; Nichol and Dhariwal 2021, equation 15 (learned range).
     """
 
-    large_variance: bool = knob(False, help="Use beta instead of the posterior variance")
+    variance: Literal["small", "large", "learned"] = "small"
+
+    @property
+    def order(self) -> int | None:
+        """None: it draws noise."""
+        return None
+
+    def moments(self, seen: Prediction, x: Tensor, way: Transition) -> tuple[Tensor, Tensor | float]:
+        """Mean (shape of ``x``) and log variance (a number, or shape of ``x`` where learned) of one step.
+
+        Raises:
+            PlanError: learned variance was asked of a network that has none.
+        """
+        mean = way.on_x * x + way.on_x0 * seen.x0
+        if self.variance != "learned":
+            return mean, way.log_small if self.variance == "small" else way.log_large
+        if seen.variance_fraction is None:
+            raise PlanError("This model did not learn a variance; choose the small or the large one for ddpm.")
+        f = seen.variance_fraction
+        return mean, f * way.log_beta + (1 - f) * way.log_small
 
     def steps(
-        self, denoiser: Denoiser, x: Tensor, noise: Noise, levels: Sequence[Level], start: int = 0
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        noise: Noise,
+        levels: Sequence[Level],
+        start: int = 0,
+        previous: Tensor | None = None,
     ) -> Iterator[Step]:
         """See ``Sampler``."""
         total = len(levels) - 1
         for k, a, b in pairs(levels, start):
             seen = denoiser(x, a)
-            x0 = seen.x0
-            if b.sigma == 0:
-                x = x0
-            else:
-                r = (a.alpha * b.sigma / (a.sigma * b.alpha)) ** 2
-                mean = (r * b.alpha / a.alpha) * x + ((1 - r) * b.alpha) * x0
-                spread = (1 - r) ** 0.5 * (a.sigma if self.large_variance else b.sigma)
+            mean, log_variance = self.moments(seen, x, transition(levels, k - 1))
+            if b.sigma > 0:
+                half = log_variance / 2
+                spread = half.exp() if isinstance(half, Tensor) else math.exp(half)
                 x = mean + spread * noise.draw(k, x.shape[1:], x.device)
-            yield Step(k, total, a.t, b.t, x, x0)
+            else:
+                x = seen.x0
+            yield Step(k, total, a.t, b.t, x, seen.x0)

@@ -67,6 +67,7 @@ class FitPlan:
     recycling: Literal["none", "next", "max"] = "max"
     dice: float = 1.0
     cross_entropy: float = 1.0
+    focal: float = 0.0
     mse: float = 0.1
     rate: float = 1e-3
     rate_end: float = 1e-5

@@ -17,7 +17,7 @@ from diffseg.case import Case, Labels
 from diffseg.errors import CaseError, PlanError
 from diffseg.grid import Box
 
-Normalisation = Literal["zscore", "minus1_1", "none"]
+Normalisation = Literal["zscore", "minus1_1", "unit", "none"]
 
 # A spacing this near to the model's is left alone: resampling would blur more than it would correct.
 _SPACING_TOLERANCE = 0.02
@@ -31,8 +31,9 @@ class ImageRule:
 
     `spacing_mm` is the model's grid along (z, y, x) or (y, x); None keeps each scan's own. Every channel is
     clipped to `clip_percentiles` (0 to 100) of the region's voxels and then normalised by them: "zscore" to
-    mean 0 and standard deviation 1, "minus1_1" from the clip bounds to [-1, 1], "none" not at all. Window
-    sides are multiples of `multiple_of` voxels. Raises PlanError for values out of range.
+    mean 0 and standard deviation 1, "minus1_1" from the clip bounds to [-1, 1], "unit" to [0, 1], "none" not
+    at all. "unit" leaves values as they are that lie in [0, 1], divides 8-bit ones by 255 as published code does,
+    and stretches all others from the clip bounds. Window sides are multiples of `multiple_of` voxels. Raises PlanError for values out of range.
     """
 
     spacing_mm: tuple[float, ...] | None
@@ -190,6 +191,16 @@ def _take(labels: Labels, offset: Sequence[float], shape: Sequence[int]) -> Labe
     return np.ascontiguousarray(labels[np.ix_(*picks)])
 
 
+def _unit(region: NDArray[np.float32], low: float, high: float) -> tuple[float, float]:
+    """Shift and scale that bring `region` to [0, 1]; see `ImageRule`."""
+    least, most = float(region.min()), float(region.max())
+    if least >= 0 and most <= 1:
+        return 0.0, 1.0
+    if least >= 0 and most <= 255 and np.array_equal(region, np.round(region)):
+        return 0.0, 255.0
+    return low, high - low
+
+
 def _normalised(
     values: NDArray[np.float32], region: NDArray[np.float32], rule: ImageRule
 ) -> NDArray[np.float32]:
@@ -204,6 +215,8 @@ def _normalised(
         return clipped
     if rule.normalise == "minus1_1":
         shift, scale = (low + high) / 2, (high - low) / 2
+    elif rule.normalise == "unit":
+        shift, scale = _unit(region, low, high)
     else:
         inside = np.clip(region, low, high)
         shift, scale = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))

@@ -200,7 +200,24 @@ def test_values_are_clipped_at_the_percentiles_of_the_region(rng: np.random.Gene
     np.testing.assert_array_equal(prepared.image, np.clip(image, np.float32(low), np.float32(high)))
 
 
-@pytest.mark.parametrize("normalise", ["zscore", "minus1_1", "none"])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([[0, 51], [102, 204]], [[0, 0.2], [0.4, 0.8]]),  # 8 bit, though not up to 255
+        ([[0.0, 0.25], [0.5, 0.9]], [[0.0, 0.25], [0.5, 0.9]]),
+        ([[0, 50.5], [100, 200]], [[0, 0.2525], [0.5, 1]]),
+        ([[-1000, -500], [0, 1000]], [[0, 0.25], [0.5, 1]]),
+    ],
+)
+def test_unit_keeps_published_ranges_and_stretches_others(
+    values: list[list[float]], expected: list[list[float]]
+) -> None:
+    image = np.array([values], dtype=np.float32)
+    prepared = prepare(case_of(image, (1.0, 1.0)), rule(normalise="unit", clip_percentiles=(0.0, 100.0)), None)
+    np.testing.assert_allclose(prepared.image[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("normalise", ["zscore", "minus1_1", "unit", "none"])
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e30])
 def test_a_constant_channel_becomes_zeros(normalise: str, value: float) -> None:
     image = np.full((1, 6, 6, 6), value)

@@ -61,10 +61,8 @@ class NetworkImageDenoiser:
         """
         told = torch.full((len(x),), level.told, device=x.device)
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            if self.labels:
-                output = self.network(x, told, label=self._weights(label, x))
-            else:
-                output = self.network(x, told)
+            named = {"label": self._weights(label, x)} if self.labels else {}
+            output = self.network(x, told, **named)
         noise: Tensor = output[:, : x.shape[1]].float()
         return noise
 

@@ -39,8 +39,8 @@ def grad_cam() -> Any:
             package = import_module("pytorch_grad_cam")
         except ImportError as missing:
             raise PlanError(
-                f"Class activation maps need the package grad-cam, but {missing.name or missing} is missing; install it "
-                "with 'pip install napari-diffseg[cam]'."
+                f"Class activation maps need the package grad-cam, but {missing.name or missing} is missing; install "
+                "it with 'pip install napari-diffseg[cam]'."
             ) from None
         except RuntimeError as bad:
             _declare_operator(bad)
@@ -118,7 +118,8 @@ class ActivationMap(SaliencyMethod):
         """See ``SaliencyMethod``: one final map."""
         assert models.classifier is not None
         package = grad_cam()
-        network = Frozen(models.classifier, models.times[0].told)
+        with torch.inference_mode(False):
+            network = Frozen(models.classifier, models.times[0].told)
         layer = network.layer(self.layer)
         targets = import_module("pytorch_grad_cam.utils.model_targets")
         cam = getattr(package, self.kind)(model=network, target_layers=[layer])

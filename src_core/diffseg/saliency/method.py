@@ -67,8 +67,8 @@ class SaliencyStep:
 
     ``map (N, H, W)`` float32 on the CPU is the mean over the finished draws; of a slice whose first draw is under
     way its partial map, and 0 where none has begun. ``first (N, H, W)`` is the map of draw 0 alone. ``draws``
-    counts the draws that are complete for all slices. ``passes`` are forward passes of a network for one image, ``seconds``
-    those spent computing. ``note`` is a sentence for the person, usually empty.
+    counts the draws that are complete for all slices. ``passes`` are forward passes of a network for one image,
+    ``seconds`` those spent computing. ``note`` is a sentence for the person, usually empty.
     """
 
     done: int
@@ -229,4 +229,6 @@ class _Tally:
 
 def _too_large(question: Question) -> DeviceError:
     side = "×".join(str(n) for n in question.images.shape[2:])
-    return DeviceError(f"Memory ran out with one slice of {side} pixels; close other programs or choose a smaller region.")
+    return DeviceError(
+        f"Memory ran out with one slice of {side} pixels; close other programs or choose a smaller region."
+    )

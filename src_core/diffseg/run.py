@@ -104,7 +104,7 @@ class Run:
 
     def initial(self, members: tuple[int, ...] = (0,)) -> Tensor:
         """The noise that these members start from, ``(B, K, *W)``."""
-        return self.noise(members).draw(0, (self.codec.classes, *self.shape), self.device)
+        return self.noise(members).draw(0, (self.codec.channels, *self.shape), self.device)
 
     def noise(self, members: tuple[int, ...], seed: int | None = None) -> Noise:
         """The members' noise, of the plan's seed unless another is given."""

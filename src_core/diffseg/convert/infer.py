@@ -46,9 +46,7 @@ def infer_unet(shapes: Shapes) -> dict[str, Any]:
         "widths": tuple(shapes[f"output_blocks.{k}.0.out_layers.3.weight"][0] for k in lasts),
         "blocks": blocks,
         "attention": tuple(2**n for n, k in enumerate(lasts) if f"output_blocks.{k}.1.qkv.weight" in shapes),
-        "resblock_updown": any(
-            re.fullmatch(r"output_blocks\.\d+\.[12]\.in_layers\.2\.weight", k) for k in shapes
-        ),
+        "resblock_updown": any(re.fullmatch(r"output_blocks\.\d+\.[12]\.in_layers\.2\.weight", k) for k in shapes),
         "resample_conv": any(ups) or len(blocks) == 1,
         "labels": shapes["label_emb.weight"][0] if "label_emb.weight" in shapes else 0,
         "spare": spare,
@@ -103,9 +101,7 @@ def refuse_strangers(shapes: Shapes) -> None:
             f"tensors ({first}, ...); choose another profile or file."
         )
     if len(shapes["input_blocks.0.0.weight"]) != 4:
-        raise CheckpointError(
-            "This network is not two-dimensional, but 2D is all that this family is read in."
-        )
+        raise CheckpointError("This network is not two-dimensional, but 2D is all that this family is read in.")
 
 
 def _common(shapes: Shapes) -> dict[str, Any]:
@@ -113,11 +109,8 @@ def _common(shapes: Shapes) -> dict[str, Any]:
     return {
         "inputs": shapes["input_blocks.0.0.weight"][1],
         "base": shapes["time_embed.0.weight"][1],
-        "middle_blocks": sum(
-            bool(re.fullmatch(r"middle_block\.\d+\.in_layers\.2\.weight", k)) for k in shapes
-        ),
-        "scale_shift": shapes[f"{first}.emb_layers.1.weight"][0]
-        == 2 * shapes[f"{first}.in_layers.2.weight"][0],
+        "middle_blocks": sum(bool(re.fullmatch(r"middle_block\.\d+\.in_layers\.2\.weight", k)) for k in shapes),
+        "scale_shift": shapes[f"{first}.emb_layers.1.weight"][0] == 2 * shapes[f"{first}.in_layers.2.weight"][0],
     }
 
 

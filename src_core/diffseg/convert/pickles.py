@@ -126,9 +126,7 @@ class PickleReader:
             "TUPLE2": lambda _: push(tuple([pop() for _ in range(2)][::-1])),
             "TUPLE3": lambda _: push(tuple([pop() for _ in range(3)][::-1])),
         }
-        table |= dict.fromkeys(
-            ("PUT", "BINPUT", "LONG_BINPUT"), lambda n: self._memo.__setitem__(n, self._stack[-1])
-        )
+        table |= dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), lambda n: self._memo.__setitem__(n, self._stack[-1]))
         table |= dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda n: push(self._memo[n]))
         return table
 

@@ -31,11 +31,11 @@ class Settings:
     Diffusion: ``schedule``, ``prediction``, ``codec`` (None: as the number of channels suggests), ``sampler``, each
     with ``*_settings``, and ``steps``.
 
-    Image: names of the ``channels`` (None: as many as the network sees), ``repeat`` copies of them, then
+    Image: names of the ``channels`` and ``repeat`` copies of them (None: what fits the network), then
     ``(image - mean) / std`` of what ``normalise`` and ``clip_percentiles`` made of the scan.
 
-    Description: ``classes`` (None: background, lesion, ...) with ``colors``, image-level ``labels``, ``window`` in pixels,
-    ``spacing_mm``, ``name`` (None: from the file's name), texts.
+    Description: ``classes`` (None: background, lesion, ...) with ``colors``, image-level ``labels``, ``window`` in
+    pixels, ``spacing_mm``, ``name`` (None: from the file's name), texts.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -59,7 +59,7 @@ class Settings:
     sampler_settings: dict[str, Any] = field(default_factory=dict)
     steps: int = 50
     channels: tuple[str, ...] | None = None
-    repeat: int = 1
+    repeat: int | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     normalise: Normalisation = "minus1_1"
@@ -132,9 +132,7 @@ def _as(kind: Any, given: Any) -> Any:
         value = _value(given)
         if value is None:
             return None
-        return (
-            value if isinstance(value, list) else [_value(item) for item in given.split(",") if item.strip()]
-        )
+        return value if isinstance(value, list) else [_value(item) for item in given.split(",") if item.strip()]
     return given if kind in ("str", "str | None") else _value(given)
 
 
@@ -168,9 +166,7 @@ def network_arguments(settings: Settings, source: Path) -> dict[str, Any]:
     except ValueError:
         raise PlanError(f"{path} is no valid JSON; correct it and try again.") from None
     if not isinstance(values, dict):
-        raise PlanError(
-            f"{path} must hold a JSON object of constructor arguments, not a {type(values).__name__}."
-        )
+        raise PlanError(f"{path} must hold a JSON object of constructor arguments, not a {type(values).__name__}.")
     return values
 
 

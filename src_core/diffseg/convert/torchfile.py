@@ -60,9 +60,7 @@ class TorchFile:
         self.path, self.archive = path, archive
         names = [n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl")]
         if len(names) != 1:
-            raise CheckpointError(
-                f"{path.name} is a zip file but no PyTorch checkpoint; give the checkpoint itself."
-            )
+            raise CheckpointError(f"{path.name} is a zip file but no PyTorch checkpoint; give the checkpoint itself.")
         self.root = names[0].removesuffix("data.pkl")
         self.left = path.stat().st_size
         self.storages: dict[str, Tensor] = {}
@@ -97,9 +95,7 @@ class TorchFile:
         """The flat tensor that a reference ``("storage", class, key, device, count)`` means; read once."""
         kind, cls, key, _, count = reference
         if kind != "storage" or not isinstance(cls, Global) or cls.name not in DTYPES:
-            raise CheckpointError(
-                f"It holds numbers of a kind that is not known here ({getattr(cls, 'name', cls)})."
-            )
+            raise CheckpointError(f"It holds numbers of a kind that is not known here ({getattr(cls, 'name', cls)}).")
         if not isinstance(key, str) or not isinstance(count, int):
             raise TypeError("a storage is named by text and counted by a number")
         if key not in self.storages:
@@ -109,16 +105,12 @@ class TorchFile:
             self.left -= len(data)
             if len(data) != count * dtype.itemsize:
                 raise ValueError("a storage of another size than announced")
-            self.storages[key] = (
-                torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
-            )
+            self.storages[key] = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
         return self.storages[key]
 
     def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any) -> Tensor:
         """A tensor of its own memory, cut from its storage within bounds."""
-        if not isinstance(storage, Tensor) or not all(
-            isinstance(n, int) and n >= 0 for n in (offset, *size, *stride)
-        ):
+        if not isinstance(storage, Tensor) or not all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride)):
             raise TypeError("a tensor needs a storage and non-negative numbers")
         count = math.prod(size)
         last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))

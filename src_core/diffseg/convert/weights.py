@@ -59,9 +59,7 @@ def read_weights(path: Path, tensors_only: bool = False) -> Weights:
     state, settings = _unwrap(value, path)
     tensors = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, Tensor)}
     if not tensors:
-        raise CheckpointError(
-            f"{path.name} holds no tensors by name; give a file with a network's state_dict."
-        )
+        raise CheckpointError(f"{path.name} holds no tensors by name; give a file with a network's state_dict.")
     tensors = _without_prefix(tensors)
     return Weights({k: _widened(v) for k, v in tensors.items()}, settings, (*notes, *_average_beside(path)))
 
@@ -75,13 +73,10 @@ def _open(path: Path, tensors_only: bool) -> tuple[Any, tuple[str, ...]]:
             return torch.load(path, map_location="cpu", weights_only=True), ()
     except pickle.UnpicklingError:
         value = read_torch_file(path, tensors_only)
-        return value, (
-            "The file also holds objects; only its tensors and plain settings were read, nothing was run.",
-        )
+        return value, ("The file also holds objects; only its tensors and plain settings were read, nothing was run.",)
     except DAMAGE:
         raise CheckpointError(
-            f"{path.name} is not a whole PyTorch checkpoint; copy or download it again, or save its "
-            "state_dict anew."
+            f"{path.name} is not a whole PyTorch checkpoint; copy or download it again, or save its state_dict anew."
         ) from None
 
 
@@ -102,8 +97,7 @@ def refuse_optimiser(value: Any, path: Path) -> None:
         stem = path.name.removeprefix("opt")
         hint = f" ({stem})" if stem != path.name else ""
         raise CheckpointError(
-            f"{path.name} is the state of an optimiser, not a network; give the model's own file{hint} "
-            "instead."
+            f"{path.name} is the state of an optimiser, not a network; give the model's own file{hint} instead."
         )
 
 
@@ -145,8 +139,4 @@ def _average_beside(path: Path) -> tuple[str, ...]:
         return ()
     pattern = re.compile(rf"ema.*_{step[1]}{re.escape(path.suffix)}$")
     found = sorted(p.name for p in path.parent.iterdir() if pattern.match(p.name))
-    return (
-        (f"Averaged weights of the same step lie beside it in {found[0]}; they usually do better.",)
-        if found
-        else ()
-    )
+    return (f"Averaged weights of the same step lie beside it in {found[0]}; they usually do better.",) if found else ()

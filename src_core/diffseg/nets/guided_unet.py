@@ -230,3 +230,20 @@ class GuidedUNet(nn.Module):
             h = stage(torch.cat([h, skips.pop()], dim=1), emb)
         out: Tensor = self.out(h)
         return out
+
+
+class ImageOnly(nn.Module):
+    """A network that denoises images, called like one that denoises masks: the label is bound, no image is seen.
+
+    ``label`` is ``(B,)`` or ``(1,)`` integers, or rows of weights; None for a network without labels.
+    """
+
+    def __init__(self, network: nn.Module, label: Tensor | None = None) -> None:
+        super().__init__()
+        self.network, self.label = network, label
+
+    def forward(self, x: Tensor, t: Tensor, image: Tensor | None = None) -> Tensor:
+        """The network's output for ``x (B, C, H, W)`` at times ``t (B,)``; ``image`` is not looked at."""
+        label = None if self.label is None else self.label.to(x.device).expand(len(x), *self.label.shape[1:])
+        out: Tensor = self.network(x, t, None, label)
+        return out

@@ -1,7 +1,19 @@
-"""Training cases: read once, kept in memory, cut and varied at random by MONAI's transforms."""
+"""Training cases: read once, kept in memory, cut and varied at random by MONAI's transforms.
+
+Layout of a data folder; all files of a case lie on one grid::
+
+    images/<case>.nii.gz            the image, or one file per channel of the model:
+    images/<case>/<channel>.nii.gz
+    labels/<case>.nii.gz            one rater's label map, or any number of raters':
+    labels/<case>/<rater>.nii.gz
+    labels.csv                      optional, columns case,label: the image-level class of each case
+
+A slice model (card.window of two sides) takes every slice of a volume along z as an example of its own.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +31,24 @@ from diffseg.io import read_case
 from diffseg.preprocess import prepare
 from diffseg.train_plan import AugmentPlan
 
+SUFFIX = ".nii.gz"
+
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A case on the model's grid: ``image (C, *W)`` float32 and ``labels (*W)`` uint8."""
+    """A case, or a slice of one, on the model's grid: ``image (C, *W)`` float32, ``labels (R, *W)`` uint8 of R raters.
+
+    ``kind`` is the image-level class where a table gives it; without, it follows from the labels.
+    """
 
     name: str
     image: NDArray[np.float32]
     labels: NDArray[np.uint8]
+    kind: int | None = None
+
+    def kind_of(self, labels: NDArray[Any]) -> int:
+        """The class of a part whose labels are ``labels``: that of the table, else 1 if any is above 0, else 0."""
+        return int(np.any(labels)) if self.kind is None else self.kind
 
 
 def read_names(split_file: Path) -> dict[str, list[str]]:
@@ -48,31 +70,141 @@ def read_names(split_file: Path) -> dict[str, list[str]]:
     return sides
 
 
-def case_paths(folder: Path, name: str) -> tuple[Path, Path]:
-    """Image and label file of a case; raises ``CaseError`` naming the one that is missing."""
-    paths = folder / "images" / f"{name}.nii.gz", folder / "labels" / f"{name}.nii.gz"
+def image_paths(folder: Path, name: str, channels: Sequence[str]) -> tuple[Path, ...]:
+    """The image files of a case, one per channel in the model's order; raises ``CaseError`` naming a missing one."""
+    whole, parts = folder / "images" / f"{name}{SUFFIX}", folder / "images" / name
+    if not parts.is_dir():
+        if not whole.is_file():
+            raise CaseError(f"The split names {name}, but {whole} is missing; put the file there or edit the split.")
+        return (whole,)
+    if whole.exists():
+        raise CaseError(f"{name} has both {whole} and the folder {parts}; keep one of them.")
+    paths = tuple(parts / f"{channel}{SUFFIX}" for channel in channels)
     for path in paths:
         if not path.is_file():
-            raise CaseError(f"The split names {name}, but {path} is missing; put the file there or edit the split.")
+            raise CaseError(
+                f"The channel files of {name} are to be named after the model's channels, but {path} is missing."
+            )
     return paths
 
 
-def load_example(folder: Path, name: str, card: Card) -> Example:
-    """Read one case and bring it to the model's grid and intensity rule, exactly as sampling does."""
-    image, label = case_paths(folder, name)
-    case = read_case([image], raters=[label])
-    prepared = prepare(case, card.rule, None)
-    labels = prepared.encode_labels(next(iter(case.raters.values())))
-    if labels.max(initial=0) >= len(card.classes):
+def rater_paths(folder: Path, name: str) -> tuple[Path, ...]:
+    """The label files of a case, one per rater, by name; raises ``CaseError`` for none, or for another layout."""
+    whole, parts = folder / "labels" / f"{name}{SUFFIX}", folder / "labels" / name
+    if parts.is_dir():
+        raters = tuple(sorted(p for p in parts.iterdir() if p.name.endswith(SUFFIX)))
+        if whole.exists():
+            raise CaseError(f"{name} has both {whole} and the folder {parts}; put all raters into the folder.")
+        if not raters:
+            raise CaseError(f"{parts} holds no {SUFFIX} files; put one label file per rater into it.")
+        return raters
+    if whole.is_file():
+        return (whole,)
+    beside = sorted(p.name for p in (folder / "labels").glob(f"{name}_*{SUFFIX}"))
+    hint = f" ({beside[0]} lies beside it: put the files of several raters into {parts})" if beside else ""
+    raise CaseError(f"The split names {name}, but {whole} is missing{hint}; put the file there or edit the split.")
+
+
+def case_paths(folder: Path, name: str) -> tuple[Path, Path]:
+    """Image and label file of a case with one of each; raises ``CaseError`` naming what is missing or too many."""
+    images, raters = image_paths(folder, name, ()), rater_paths(folder, name)
+    if len(images) != 1 or len(raters) != 1:
         raise CaseError(
-            f"{label} holds the label {int(labels.max())}, but the model has {len(card.classes)} classes "
+            f"{name} in {folder} has several channels or raters, but one image and one label file are needed."
+        )
+    return images[0], raters[0]
+
+
+def read_kinds(path: Path, labels: Sequence[str]) -> dict[str, int]:
+    """Image-level classes of the cases in ``labels.csv``, as positions in ``labels``.
+
+    Raises:
+        PlanError: other columns than case,label, or a label that the model does not know.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"case", "label"} <= set(rows[0]):
+        raise PlanError(f"{path} must have a header line with the columns case,label and a line per case; correct it.")
+    for row in rows:
+        if row["label"] not in labels:
+            raise PlanError(
+                f"{path} gives {row['case']} the label {row['label']!r}, but the model's are {', '.join(labels)}."
+            )
+    return {row["case"]: labels.index(row["label"]) for row in rows}
+
+
+def load_examples(folder: Path, names: Sequence[str], card: Card) -> list[Example]:
+    """All examples of these cases, see ``load_case``; the table of image-level classes is read if there is one.
+
+    Raises:
+        CaseError, PlanError: missing or unusable files, or no classes where the model's task needs them.
+    """
+    table, kinds = folder / "labels.csv", None
+    if card.task != "mask" and card.labels:
+        if table.is_file():
+            kinds = read_kinds(table, card.labels)
+        elif len(card.labels) != 2:
+            raise PlanError(f"{card.name} has {len(card.labels)} labels, which masks cannot tell; write {table}.")
+    return [example for name in names for example in load_case(folder, name, card, kinds)]
+
+
+def load_case(folder: Path, name: str, card: Card, kinds: dict[str, int] | None = None) -> list[Example]:
+    """Read one case and bring it to the model's grid and intensity rule, exactly as sampling does.
+
+    Where ``kinds`` gives the image-level class of the case, no label files are read and labels are 0.
+
+    Raises:
+        CaseError: missing files, labels beyond the card's classes, or a case that the table does not list.
+    """
+    if kinds is not None and name not in kinds:
+        raise CaseError(f"The split names {name}, but {folder / 'labels.csv'} has no line for it; add one.")
+    needs_masks = kinds is None and (card.task != "image" or bool(card.labels))
+    raters = rater_paths(folder, name) if needs_masks else ()
+    case = read_case(image_paths(folder, name, card.channels), raters)
+    if case.ndim < card.spatial or len(case.image) != len(card.channels):
+        raise CaseError(
+            f"{name} is {case.ndim}D with {len(case.image)} channel(s), but the model takes {card.spatial}D images with "
+            f"{len(card.channels)}; correct the data or the configuration."
+        )
+    prepared = prepare(case, card.rule, None, card.spatial)
+    masks = [
+        encoded(prepared.encode_labels(m), path, card) for m, path in zip(case.raters.values(), raters, strict=True)
+    ]
+    labels = np.stack(masks or [np.zeros(prepared.image.shape[1:], np.uint8)])
+    kind = None if kinds is None else kinds[name]
+    if case.ndim == card.spatial:
+        return [Example(name, prepared.image, labels, kind)]
+    slices = range(labels.shape[1])
+    return [Example(name, prepared.image[:, z].copy(), labels[:, z].copy(), kind) for z in slices]
+
+
+def encoded(labels: NDArray[Any], path: Path, card: Card) -> NDArray[np.uint8]:
+    """Labels as uint8; raises ``CaseError`` for one beyond the classes of a mask model."""
+    if card.task == "mask" and labels.max(initial=0) >= len(card.classes):
+        raise CaseError(
+            f"{path} holds the label {int(labels.max())}, but the model has {len(card.classes)} classes "
             f"(0 to {len(card.classes) - 1}); correct the file or the configuration."
         )
-    return Example(name, prepared.image, labels.astype(np.uint8))
+    return (labels if card.task == "mask" else labels > 0).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Pick:
+    """What one update uses of an example: the image and one rater's labels ``(*W)``."""
+
+    example: Example
+    labels: NDArray[np.uint8]
+
+
+def picked(examples: Sequence[Example], batch: int, seed: int) -> list[Pick]:
+    """``batch`` examples, no one twice if there are enough, and of each one of its raters, all alike likely."""
+    chooser = np.random.default_rng(seed)
+    chosen = [examples[i] for i in chooser.choice(len(examples), batch, replace=len(examples) < batch)]
+    return [Pick(e, e.labels[chooser.integers(len(e.labels))]) for e in chosen]
 
 
 class Augmenter:
-    """Draws patches: ``draw(examples, seed) -> (image (B, C, *P), labels (B, *P))``, the same for the same seed."""
+    """Draws patches: ``draw(picks, seed) -> (image (B, C, *P), labels (B, *P))``, the same for the same seed."""
 
     def __init__(self, plan: AugmentPlan, patch: Sequence[int]) -> None:
         try:
@@ -101,10 +233,10 @@ class Augmenter:
         ]
         self._transform = mt.Compose([*steps, affine, *intensity])
 
-    def draw(self, examples: Sequence[Example], seed: int) -> tuple[Tensor, Tensor]:
+    def draw(self, picks: Sequence[Pick], seed: int) -> tuple[Tensor, Tensor]:
         """See the class."""
         self._transform.set_random_state(seed=seed % 2**32)
-        rows = [self._transform({"image": e.image, "labels": e.labels[None].astype(np.float32)}) for e in examples]
+        rows = [self._transform({"image": p.example.image, "labels": p.labels[None].astype(np.float32)}) for p in picks]
         images = torch.stack([torch.as_tensor(np.asarray(r["image"]), dtype=torch.float32) for r in rows])
         labels = torch.stack([torch.as_tensor(np.asarray(r["labels"])[0]) for r in rows])
         return images, labels.round().long()

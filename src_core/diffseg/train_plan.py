@@ -16,10 +16,10 @@ from diffseg.records import from_dict
 
 @dataclass(frozen=True)
 class DataPlan:
-    """Where the cases are: ``images/`` and ``labels/`` in ``folder`` hold files of the same names.
+    """Where the cases are: ``images/``, ``labels/`` and maybe ``labels.csv`` in ``folder``; see ``diffseg.data``.
 
-    ``split`` is a JSON file with the lists ``train`` and ``validation`` of those names. Relative paths are
-    relative to the folder of the configuration file.
+    ``split`` is a JSON file with the lists ``train`` and ``validation`` of case names. Relative paths are relative
+    to the folder of the configuration file.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -51,10 +51,21 @@ class AugmentPlan:
 class FitPlan:
     """How to optimise.
 
-    ``diffusion_steps`` K are the noise levels of training; ``uniform_fraction`` of the draws take a time from
-    all of [0, 1] instead, so that other numbers of steps work too. ``recycling`` is ``none``, ``next`` (Fu et al.
-    2023: the prediction from one level up) or ``max`` (the follow-up: from pure noise). Weights of the losses:
-    ``dice``, ``cross_entropy`` and ``mse`` (of the head's own target; only for eps and v).
+    Noise. ``diffusion_steps`` K are the noise levels of training; ``uniform_fraction`` of the draws take a time from
+    all of [0, 1] instead, so that other numbers of steps work too. ``stratified`` spreads the times of a batch evenly.
+
+    Weights of the losses, 0 to leave one out. ``dice``, ``cross_entropy`` and ``focal`` compare masks; ``mse`` is the
+    squared error, by ``mse_of`` of the head's own "target" (noise, velocity; class logits have none) or of the clean
+    mask, "x0"; ``bound`` is the variational bound, in bits per dimension, that trains a learned variance, with
+    ``rescale_bound`` times K / 1000. The hybrid loss of guided-diffusion is ``mse`` 1 and ``bound`` 1, the others 0.
+    ``weighting`` (with ``weighting_settings``) says how much each level counts in the error of the clean mask;
+    ``decoupled`` multiplies it by -d(log-SNR)/dt.
+
+    Masks. ``recycling`` is ``none``, ``next`` (Fu et al. 2023: the prediction from one level up) or ``max`` (the
+    follow-up: from pure noise). ``self_condition`` is the share of samples that are shown the network's own estimate,
+    usually 0.5, for networks with input channels for it.
+
+    Images are trained with ``mse`` and ``bound`` only, classifiers with cross-entropy, whatever the weights of masks.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -64,11 +75,19 @@ class FitPlan:
     patch: tuple[int, ...] = (40, 56, 40)
     diffusion_steps: int = 5
     uniform_fraction: float = 0.2
+    stratified: bool = False
     recycling: Literal["none", "next", "max"] = "max"
     dice: float = 1.0
     cross_entropy: float = 1.0
     focal: float = 0.0
     mse: float = 0.1
+    mse_of: Literal["target", "x0"] = "target"
+    bound: float = 0.0
+    rescale_bound: bool = False
+    weighting: str = "uniform"
+    weighting_settings: dict[str, Any] = field(default_factory=dict)
+    decoupled: bool = False
+    self_condition: float = 0.0
     rate: float = 1e-3
     rate_end: float = 1e-5
     warmup: int = 100

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +13,7 @@ import torch
 
 from diffseg.checkpoint import load_checkpoint
 from diffseg.errors import CaseError, PlanError
-from diffseg.losses import cross_entropy, dice_loss
-from diffseg.train import Objective, fit, rate_at
+from diffseg.train import fit, rate_at
 from diffseg.train_plan import AugmentPlan, DataPlan, FitPlan, TrainPlan, read_train_plan
 from oracle import tiny_card
 
@@ -44,53 +42,12 @@ def plan(folder: Path, out: str, **changes: object) -> TrainPlan:
     return TrainPlan(folder / out, data, replace(fit_plan, **changes), tiny_card(), AugmentPlan())
 
 
-def test_dice_loss_closed_form_and_absent_classes() -> None:
-    labels = torch.tensor([[0, 1, 1, 0]])
-    p = torch.tensor([[[0.9, 0.2, 0.4, 1.0], [0.1, 0.8, 0.6, 0.0], [0.0, 0.0, 0.0, 0.0]]])
-    # Class 1: 2 * (0.8 + 0.6) / (1.5 + 2); class 2 is absent and skipped.
-    assert float(dice_loss(p, labels)) == pytest.approx(1 - 2 * 1.4 / 3.5, abs=1e-6)
-    assert float(dice_loss(p, torch.zeros_like(labels))) == 0.0
-
-
-def test_cross_entropy_closed_form() -> None:
-    p = torch.tensor([[[0.25, 0.5], [0.75, 0.5]]])
-    assert float(cross_entropy(p, torch.tensor([[0, 1]]))) == pytest.approx((math.log(4) + math.log(2)) / 2, abs=1e-6)
-
-
 def test_learning_rate_warms_up_and_ends_at_its_last_value() -> None:
     p = FitPlan(updates=110, warmup=10, rate=1.0, rate_end=0.1)
     assert rate_at(p, 0) == pytest.approx(0.1)
     assert rate_at(p, 9) == pytest.approx(1.0)
     assert rate_at(p, 60) == pytest.approx(0.55)
     assert rate_at(p, 110) == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize(("recycling", "before"), [("next", 0.25), ("max", 1.0)])
-def test_recycled_masks_come_from_the_published_time(tmp_path: Path, recycling: str, before: float) -> None:
-    objective = Objective(plan(tmp_path, "run", recycling=recycling, uniform_fraction=0.0))
-    t, t_before = objective.times_of(1000, torch.Generator().manual_seed(0))
-    assert set(t.tolist()) == {0.0, 0.25, 0.5, 0.75, 1.0}
-    assert set(t_before[t == 0].tolist()) == {before}
-    assert set(t_before[t == 1].tolist()) == {1.0}
-
-
-def test_recycling_starts_from_the_prediction_and_not_from_the_truth(tmp_path: Path) -> None:
-    seen: list[torch.Tensor] = []
-
-    class AlwaysBackground(torch.nn.Module):
-        def forward(self, x: torch.Tensor, t: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-            seen.append(x)
-            logits = torch.zeros_like(x)
-            logits[:, 0] = 50
-            return logits
-
-    objective = Objective(plan(tmp_path, "run", recycling="max", uniform_fraction=0.0))
-    objective.times = np.zeros(2)  # the least noisy level, where x_t is nearly the mask it was made from
-    labels = torch.ones(1, 4, 4, 4, dtype=torch.long)
-    objective(AlwaysBackground(), torch.zeros(1, 1, 4, 4, 4), labels, torch.Generator().manual_seed(0))
-    assert len(seen) == 2
-    # sigma is 0.01 at abar 0.9999; 0.1 is ten of them.
-    assert float((seen[1][:, 0] - 1).abs().max()) < 0.1, "the second pass must see the predicted background"
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
         if step.validation or step.done == step.total or time.monotonic() - last > SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             losses = ", ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
-            dice = "".join(f"; Dice {name} {value:.3f}" for name, value in step.validation.items())
+            checked = "".join(f"; validation {name} {value:.3f}" for name, value in step.validation.items())
             left = f"{step.seconds_left / 60:.0f} min left"
-            print(f"update {step.done}/{step.total}: {losses}{dice}; {left}", flush=True)
+            print(f"update {step.done}/{step.total}: {losses}{checked}; {left}", flush=True)
     print(f"Model written to {plan.out / (plan.model.name + '.safetensors')}")

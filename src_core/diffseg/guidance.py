@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,13 +18,14 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from diffseg.denoise import Denoiser, Prediction, eps_from_x0, x0_from_eps
+from diffseg.codec import Codec, Range
+from diffseg.denoise import Denoiser, Head, Prediction, eps_from_x0, x0_from_eps
 from diffseg.errors import PlanError
 from diffseg.noise import Level, NoiseSchedule
+from diffseg.sample import DDPM, transition
 
 # ``classifier(x (B, C, H, W), told (B,)) -> logits (B, classes)``.
 Classifier = Callable[[Tensor, Tensor], Tensor]
-Range = tuple[float, float]
 # The range to which the guided-diffusion family clips clean images, whatever range they were trained in.
 PUBLISHED_CLIP: Range = (-1.0, 1.0)
 
@@ -43,13 +45,15 @@ class ImageDenoiser(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class NetworkImageDenoiser:
-    """A network called as ``network(x, told, label=weights (B, L))`` that gives noise and, maybe, variance.
+    """A network called as ``network(x, told, label=weights (B, L))``, or without label where ``labels`` is 0.
 
-    Of ``2 C`` output channels the first C are the noise. ``labels`` is the number of embeddings of the network.
+    ``head`` says what its output means; ``labels`` is the number of its label embeddings.
     """
 
     network: nn.Module
     labels: int
+    head: Head
+    codec: Codec
     autocast: torch.dtype | None = None
 
     @torch.no_grad()
@@ -63,8 +67,9 @@ class NetworkImageDenoiser:
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             named = {"label": self._weights(label, x)} if self.labels else {}
             output = self.network(x, told, **named)
-        noise: Tensor = output[:, : x.shape[1]].float()
-        return noise
+        alpha, sigma = x.new_tensor(level.alpha), x.new_tensor(level.sigma)
+        mean, _ = self.head.split(output.float())
+        return self.head.noise(mean, x, self.head.unclipped(mean, x, alpha, sigma, self.codec), alpha, sigma)
 
     def _weights(self, label: Tensor | None, x: Tensor) -> Tensor:
         """``label`` for every image, with 0 for classes that nobody asked for."""
@@ -124,7 +129,7 @@ def guided_eps(eps: Tensor, gradient: Tensor, level: Level, scale: float) -> Ten
 
 
 def guided_mean(mean: Tensor, variance: Tensor, gradient: Tensor, scale: float) -> Tensor:
-    """``mu + s Sigma grad log p(y | x)``: guidance of ancestral samplers; ``x0`` stays as it was.
+    """``mu + s Sigma grad log p(y | x)``: guidance of ancestral samplers.
 
     As in the published code the gradient is taken at x_t, not at the mean.
 
@@ -139,7 +144,7 @@ class Guided:
     """A denoiser steered towards class ``target`` of a classifier (the deterministic form, ``guided_eps``).
 
     The noise is taken from the denoiser's (clipped) ``x0``, and ``x0`` made again from the guided noise without
-    another clipping, as published. Itself a ``Denoiser``, for any sampler; ``guided_mean`` is for DDPM steps.
+    another clipping, as published. Itself a ``Denoiser``, for any sampler; ``GuidedMean`` is for DDPM steps.
     """
 
     denoiser: Denoiser
@@ -153,6 +158,32 @@ class Guided:
         gradient = class_gradient(self.classifier, x, level.told, self.target)
         eps = guided_eps(eps_from_x0(x, seen.x0, level.alpha, level.sigma), gradient, level, self.scale)
         return Prediction(x0_from_eps(x, eps, level.alpha, level.sigma), variance_fraction=seen.variance_fraction)
+
+
+@dataclass(frozen=True, eq=False)
+class GuidedMean:
+    """A denoiser that makes DDPM steps steered towards ``target`` (``guided_mean``), for the run's own ``levels``.
+
+    The shift of the mean is told as a shift of ``x0``, which is how a ``Denoiser`` can say it: the posterior mean is
+    linear in ``x0``. ``sampler`` must be the one that makes the steps, since the shift grows with its variance.
+    """
+
+    denoiser: Denoiser
+    classifier: Classifier
+    target: int
+    scale: float
+    levels: Sequence[Level]
+    sampler: DDPM
+
+    def __call__(self, x: Tensor, level: Level) -> Prediction:
+        """See ``Denoiser``; ``level`` must be one of the run's."""
+        seen = self.denoiser(x, level)
+        way = transition(self.levels, list(self.levels).index(level))
+        mean, log_variance = self.sampler.moments(seen, x, way)
+        variance = log_variance.exp() if isinstance(log_variance, Tensor) else mean.new_tensor(math.exp(log_variance))
+        gradient = class_gradient(self.classifier, x, level.told, self.target)
+        shift = guided_mean(mean, variance, gradient, self.scale) - mean
+        return Prediction(seen.x0 + shift / way.on_x0, variance_fraction=seen.variance_fraction)
 
 
 @dataclass(frozen=True, eq=False)

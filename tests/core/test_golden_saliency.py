@@ -6,9 +6,8 @@ Any folder of the same layout can be tested: set DIFFSEG_GOLDEN. Tolerances are 
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,96 +15,40 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from converted import classifier_of, network_of
+from golden import arrays, found
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffseg.convert.infer import infer_classifier, infer_unet
-from diffseg.convert.weights import read_weights
-from diffseg.guidance import NetworkImageDenoiser, class_gradient
-from diffseg.nets.classifier import GuidedClassifier, GuidedClassifierConfig
-from diffseg.nets.guided_unet import GuidedUNet, GuidedUNetConfig
-from diffseg.noise import Level
+from diffseg.codec import ImageCodec
+from diffseg.convert.conversion import Conversion
+from diffseg.denoise import Prediction, build_head
+from diffseg.guidance import Guided, GuidedMean, NetworkImageDenoiser, class_gradient, time_table
+from diffseg.noise import Level, TableSchedule
 from diffseg.saliency import SALIENCY, Models, Question
 from diffseg.saliency.cdm import LabelDifference
 from diffseg.saliency.method import Partial
 from diffseg.saliency.otsu import cut_slices, largest_per_slice, minmax
 from diffseg.saliency.reconstruction import Move, Reconstruction
+from diffseg.sample import DDIM, DDPM, Noise
 
 Arrays = Mapping[str, NDArray[Any]]
-
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-SHARED = Path(os.environ.get("DIFFSEG_SHARED", REPOSITORY.parent / "shared"))
-GOLDEN = Path(os.environ.get("DIFFSEG_GOLDEN", SHARED / "golden"))
-
-
-def files(folder: str, pattern: str) -> list[Any]:
-    """One parameter for each golden file of that pattern, so that other sets may hold more or fewer."""
-    found = sorted((GOLDEN / folder).glob(pattern))
-    missing = pytest.mark.skip(reason=f"there is no {folder}/{pattern} in {GOLDEN}; set DIFFSEG_GOLDEN to use others")
-    return [pytest.param(path, id=path.stem) for path in found] or [pytest.param(None, marks=missing)]
-
-
-def arrays(path: Path) -> Arrays:
-    with np.load(path) as found:
-        return {name: found[name] for name in found.files}
-
-
-def json_flags(path: Path) -> dict[str, Any]:
-    flags: dict[str, Any] = json.loads(path.read_text())
-    return flags
-
-
-def filled(network: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
-    network.load_state_dict({k: v.float() for k, v in tensors.items()})
-    return network.eval()
-
-
-def unet(weights: Path, flags: Path) -> NetworkImageDenoiser:
-    tensors, made = read_weights(weights).tensors, json_flags(flags)
-    head_channels = made["num_head_channels"]
-    config = GuidedUNetConfig(
-        **infer_unet({k: tuple(v.shape) for k, v in tensors.items()}),
-        heads=made["num_heads"],
-        heads_up=None if made["num_heads_upsample"] == -1 else made["num_heads_upsample"],
-        head_channels=None if head_channels == -1 else head_channels,
-        head_order="new" if made["use_new_attention_order"] else "legacy",
-    )
-    return NetworkImageDenoiser(filled(GuidedUNet(config), tensors), config.labels)
-
-
-def classifier(weights: Path) -> nn.Module:
-    tensors, made = read_weights(weights).tensors, json_flags(weights.with_name(f"flags_{weights.stem}.json"))
-    shapes = {k: tuple(v.shape) for k, v in tensors.items()}
-    read = infer_classifier(shapes, (made["image_size"],) * 2, (made["num_res_blocks"],) * len(made["channel_mult"]))
-    config = GuidedClassifierConfig(**read, head_channels=made["num_head_channels"])
-    return filled(GuidedClassifier(config), tensors)
-
-
-def table(schedule: str, count: int) -> tuple[Level, ...]:
-    """Every time step of a guided-diffusion schedule."""
-    if schedule == "linear":
-        scale = 1000 / count
-        betas = np.linspace(scale * 1e-4, scale * 0.02, count)
-    else:
-        curve = np.cos((np.arange(count + 1) / count + 0.008) / 1.008 * np.pi / 2) ** 2
-        betas = np.minimum(1 - curve[1:] / curve[:-1], 0.999)
-    abar = np.cumprod(1 - betas)
-    rows = enumerate(zip(np.sqrt(abar), np.sqrt(1 - abar), strict=True))
-    return tuple(Level(i / (count - 1), float(i), float(a), float(s)) for i, (a, s) in rows)
 
 
 def tensor(array: NDArray[Any]) -> Tensor:
     return torch.as_tensor(np.asarray(array, dtype=np.float32))
 
 
-FOLDERS = ("cond_ddpm_wsss", "diffusion_anomaly", "guided_diffusion")
+def image_model(made: Conversion) -> NetworkImageDenoiser:
+    card = made.card
+    head, codec = build_head(card.prediction, card.prediction_settings), ImageCodec(**card.codec_settings)
+    return NetworkImageDenoiser(made.network, card.network["labels"], head, codec)
 
 
-@pytest.mark.parametrize("path", [p for name in FOLDERS for p in files(name, "classifier*_forward.npz")])
+@pytest.mark.parametrize("path", found("*/classifier*_forward.npz"))
 def test_the_classifier_and_its_gradient_are_those_of_the_published_code(path: Path) -> None:
     golden = arrays(path)
-    network = classifier(path.with_name(path.name.replace("_forward.npz", ".safetensors")))
+    network = classifier_of(path.parent, path.stem.removeprefix("classifier").removesuffix("_forward")).network
     x, t = tensor(golden["x"]), torch.as_tensor(golden["t"])
     with torch.no_grad():
         logits = network(x, t)
@@ -113,6 +56,44 @@ def test_the_classifier_and_its_gradient_are_those_of_the_published_code(path: P
     for k, target in enumerate(golden["y"]):
         gradient = class_gradient(network, x[k : k + 1], float(t[k]), int(target))
         np.testing.assert_allclose(gradient[0], golden["grad"][k], atol=1e-5)  # stated for gradients
+
+
+@pytest.mark.parametrize("path", found("*/guided_steps*.npz"))
+def test_guided_steps_of_both_kinds_are_those_of_the_published_code(path: Path) -> None:
+    golden = arrays(path)
+    made = next(network_of(path.parent, tag) for tag in ("heads", "a") if (path.parent / f"flags_{tag}.json").exists())
+    head = build_head(made.card.prediction, made.card.prediction_settings)
+    assert not made.card.network["labels"]
+
+    @torch.no_grad()
+    def denoiser(x: Tensor, level: Level) -> Prediction:
+        output = made.network(x, torch.full((len(x),), level.told))
+        return head.predict(output, x, torch.tensor(level.alpha), torch.tensor(level.sigma), ImageCodec(channels=3))
+
+    levels = TableSchedule(**made.card.schedule_settings).levels(len(golden["timestep_map"]))
+    start = len(levels) - 2 - int(golden["t_index"][0])
+    classifier, scale = classifier_of(path.parent, "").network, float(golden["scale"])
+    for k, y in enumerate(golden["y"]):
+        x, noise = tensor(golden["x"][k : k + 1]), Recorded(0, (0,), tensor(golden["noise"][k : k + 1]))
+        score = Guided(denoiser, classifier, int(y), scale)
+        step = next(DDIM().steps(score, x, noise, levels, start))
+        np.testing.assert_allclose(step.x[0], golden["ddim_sample"][k], atol=5e-5)  # stated for single steps
+        np.testing.assert_allclose(step.x0[0], golden["ddim_pred_xstart"][k], atol=5e-5)
+        sampler = DDPM("learned")
+        mean = GuidedMean(denoiser, classifier, int(y), scale, levels, sampler)
+        step = next(sampler.steps(mean, x, noise, levels, start))
+        np.testing.assert_allclose(step.x[0], golden["ddpm_sample"][k], atol=5e-5)
+
+
+@dataclass(frozen=True)
+class Recorded(Noise):
+    """Gives one recorded draw whatever is asked for."""
+
+    value: Tensor | None = None
+
+    def draw(self, index: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        assert self.value is not None and self.value.shape[1:] == tuple(shape)
+        return self.value
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,15 +110,16 @@ class Published:
         return tensor(self.golden["noise_xq"])
 
 
-@pytest.fixture(params=files("cond_ddpm_wsss", "wsss_*.npz"))
+@pytest.fixture(params=found("cond_ddpm_wsss/wsss_*.npz"))
 def published(request: pytest.FixtureRequest) -> Published:
     path: Path = request.param
     named = re.fullmatch(r"wsss_(plain|guided)_(linear|cosine)(\d+)", path.stem)
     assert named is not None, f"{path.name} does not say which schedule it was made with"
     golden, guided = arrays(path), named[1] == "guided"
-    denoiser = unet(path.with_name("model.pt"), path.with_name("flags_a.json"))
-    network = classifier(path.with_name("classifier.safetensors")) if guided else None
-    models = Models(table(named[2], int(named[3])), denoiser, network)
+    denoiser = image_model(network_of(path.parent, "a"))
+    network = classifier_of(path.parent, "").network if guided else None
+    schedule = TableSchedule(named[2], int(named[3]))  # type: ignore[arg-type]
+    models = Models(time_table(schedule, schedule.count), denoiser, network)
     settings = {"q": int(golden["q_index"]), "r": len(golden["t"]), "tau": float(golden["tau"])}
     if guided:
         settings["scale"] = float(golden["classifier_scale"])
@@ -187,24 +169,25 @@ def test_the_largest_component_is_that_of_the_published_code(published: Publishe
     np.testing.assert_array_equal(found, golden["mask_largest_component"] == 1)
 
 
-def fitting(folder: Path, pattern: str, channels: int) -> Path:
-    """The weights of that pattern whose network sees so many channels."""
-    for weights in sorted(folder.glob(pattern)):
-        flags = json_flags(weights.with_name(f"flags_{weights.stem.removeprefix('unet_')}.json"))
-        if flags.get("_in_channels", flags.get("in_channels")) == channels:
-            return weights
-    pytest.skip(f"{folder.name} has no {pattern} for {channels} channels")
+def fitting(folder: Path, prefix: str, channels: int) -> str:
+    """The tag of the flags of that prefix whose network sees so many channels."""
+    for path in sorted(folder.glob(f"{prefix}*.json")):
+        tag = path.stem.removeprefix(prefix)
+        made = json.loads(path.read_text())
+        if made.get("_in_channels", made.get("in_channels")) == channels and "classifier" not in tag:
+            return tag
+    pytest.skip(f"{folder.name} has no {prefix} for {channels} channels")
 
 
-@pytest.fixture(params=files("diffusion_anomaly", "ddim_encode_decode*.npz"))
+@pytest.fixture(params=found("diffusion_anomaly/ddim_encode_decode*.npz"))
 def anomaly(request: pytest.FixtureRequest) -> tuple[Arrays, Models, Reconstruction]:
     path: Path = request.param
     golden = arrays(path)
     stride = int(golden["timestep_map"][1] - golden["timestep_map"][0])
-    weights = fitting(path.parent, "unet_*.safetensors", golden["image"].shape[1])
-    denoiser = unet(weights, weights.with_name(f"flags_{weights.stem.removeprefix('unet_')}.json"))
-    network = classifier(fitting(path.parent, "classifier*.safetensors", golden["image"].shape[1]))
-    models = Models(table("linear", 1000), denoiser, network)
+    channels = golden["image"].shape[1]
+    denoiser = image_model(network_of(path.parent, fitting(path.parent, "flags_", channels)))
+    network = classifier_of(path.parent, fitting(path.parent, "flags_classifier", channels)).network
+    models = Models(time_table(TableSchedule(), 1000), denoiser, network)
     settings = {"q": int(golden["noise_level"]) * stride, "stride": stride}
     method = SALIENCY["cg-diff-code"](**settings, scale=float(golden["classifier_scale"]))
     assert isinstance(method, Reconstruction)

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffseg.codec import Range
 from diffseg.denoise import x0_from_eps
 from diffseg.errors import PlanError
 from diffseg.guidance import (
     PUBLISHED_CLIP,
     ImageDenoiser,
-    Range,
     class_gradient,
     clipped_eps,
     guided_eps,

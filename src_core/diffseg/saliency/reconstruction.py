@@ -17,9 +17,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from diffseg.codec import Range
 from diffseg.denoise import x0_from_eps
 from diffseg.errors import PlanError
-from diffseg.guidance import PUBLISHED_CLIP, Range, class_gradient, clipped_eps, guided_eps, one_hot
+from diffseg.guidance import PUBLISHED_CLIP, class_gradient, clipped_eps, guided_eps, one_hot
 from diffseg.noise import CLEAN, Level
 from diffseg.registry import knob
 from diffseg.saliency.cdm import ddim_step, path

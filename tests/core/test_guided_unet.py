@@ -5,7 +5,6 @@ back.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import Any
 
 import pytest
@@ -145,7 +144,11 @@ def test_published_architectures_are_read_from_their_shapes(name: str) -> None:
 @pytest.mark.parametrize("resampling", ["conv", "none", "blocks"])
 @pytest.mark.parametrize("levels", [1, 2, 4])
 def test_any_architecture_is_read_from_its_shapes(resampling: str, levels: int) -> None:
-    options = itertools.product([1, 3], [(), (1,), (2, 4)], [False, True], [0, 7])
+    options: list[tuple[int, tuple[int, ...], bool, int]] = [
+        (1, (), False, 0),
+        (3, (1,), True, 7),
+        (2, (2, 4), True, 0),
+    ]
     for blocks, attention, scale_shift, labels in options:
         config = GuidedUNetConfig(
             inputs=3,
@@ -267,9 +270,7 @@ def test_the_sinusoid_has_cosines_first_and_obeys_its_longest_period() -> None:
     t = torch.tensor([0.0, 0.5])
     out = sinusoid(t, 4, max_period=10.0)
     rates = torch.tensor([1.0, 10**-0.5])
-    assert torch.allclose(
-        out, torch.cat([(t[:, None] * rates).cos(), (t[:, None] * rates).sin()], 1), atol=1e-7
-    )
+    assert torch.allclose(out, torch.cat([(t[:, None] * rates).cos(), (t[:, None] * rates).sin()], 1), atol=1e-7)
 
 
 def test_classifier_with_an_attention_pool_refuses_other_sizes_and_the_rest_takes_any() -> None:

@@ -163,8 +163,8 @@ def load_case(folder: Path, name: str, card: Card, kinds: dict[str, int] | None 
     case = read_case(image_paths(folder, name, card.channels), raters)
     if case.ndim < card.spatial or len(case.image) != len(card.channels):
         raise CaseError(
-            f"{name} is {case.ndim}D with {len(case.image)} channel(s), but the model takes {card.spatial}D images with "
-            f"{len(card.channels)}; correct the data or the configuration."
+            f"{name} is {case.ndim}D with {len(case.image)} channel(s), but the model takes {card.spatial}D images "
+            f"with {len(card.channels)}; correct the data or the configuration."
         )
     prepared = prepare(case, card.rule, None, card.spatial)
     masks = [

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from golden import arrays, flags, found, tensors
 
+from diffseg.codec import MaskCodec
 from diffseg.convert.infer import infer_unet
 from diffseg.convert.weights import read_weights
 from diffseg.losses import (
@@ -27,28 +26,10 @@ from diffseg.losses import (
 )
 from diffseg.losses.weights import Sigmoid
 from diffseg.nets.guided_unet import GuidedUNet, GuidedUNetConfig
-from diffseg.noise import CosineSchedule
-
-Arrays = dict[str, NDArray[Any]]
-
-
-@pytest.fixture(scope="module")
-def golden() -> Path:
-    """Folder of reference numbers; another set of the same layout can be named by DIFFSEG_GOLDEN."""
-    shared = Path(os.environ.get("DIFFSEG_SHARED", Path(__file__).resolve().parents[3] / "shared"))
-    folder = Path(os.environ.get("DIFFSEG_GOLDEN", shared / "golden"))
-    if not folder.is_dir():
-        pytest.skip(f"the reference numbers are not at {folder}; set DIFFSEG_GOLDEN to use some elsewhere")
-    return folder
-
-
-def arrays(path: Path) -> Arrays:
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
-
-
-def tensor(values: NDArray[Any]) -> torch.Tensor:
-    return torch.as_tensor(values if values.dtype.kind in "iu" else values.astype(np.float32))
+from diffseg.noise import CosineSchedule, LinearSchedule, TableSchedule
+from diffseg.objectives import Amplitudes, Times
+from diffseg.objectives.mask import recycled
+from diffseg.train_plan import FitPlan
 
 
 def network(folder: Path, flags: dict[str, Any]) -> GuidedUNet:
@@ -65,33 +46,22 @@ def network(folder: Path, flags: dict[str, Any]) -> GuidedUNet:
     return net
 
 
-def guided_abar(kind: str, count: int) -> NDArray[np.float64]:
-    """Schedules of guided-diffusion, written out."""
-    if kind == "linear":
-        scale = 1000 / count
-        return np.cumprod(1 - np.linspace(scale * 1e-4, scale * 0.02, count))
-    u = np.arange(count + 1) / count
-    bar = np.cos((u + 0.008) / 1.008 * np.pi / 2) ** 2
-    return np.cumprod(1 - np.minimum(1 - bar[1:] / bar[:-1], 0.999))
-
-
-HYBRID = [("guided_diffusion", "heads"), ("cond_ddpm_wsss", "a"), ("wolleb_seg", "a")]
-
-
-@pytest.mark.parametrize(("system", "name"), HYBRID, ids=[s for s, _ in HYBRID])
+# All systems but AmbDiffSeg, whose loss_weights.npz is something else.
+@pytest.mark.parametrize("path", found("[!a]*/loss_*.npz"))
 @torch.no_grad()
-def test_hybrid_loss_and_bound_are_those_of_the_published_code(golden: Path, system: str, name: str) -> None:
-    folder = golden / system
-    flags, want = json.loads((folder / f"flags_{name}.json").read_text()), arrays(folder / f"loss_{name}.npz")
-    net = network(folder, flags)
-    transitions = Transitions.of(guided_abar(flags["noise_schedule"], flags["diffusion_steps"]))
-    x0 = tensor(want["mask"] if "mask" in want else want["x_start"])
-    eps, t = tensor(want["noise"]), tensor(want["t"])
+def test_hybrid_loss_and_bound_are_those_of_the_published_code(path: Path) -> None:
+    told_flags, want = flags(path), tensors(path)
+    net = network(path.parent, told_flags)
+    schedule = TableSchedule(told_flags["noise_schedule"], told_flags["diffusion_steps"])
+    transitions = Transitions.of_levels(schedule.levels(schedule.count))
+    x0 = want["mask"] if "mask" in want else want["x_start"]
+    eps, t = want["noise"], want["t"]
     x = transitions.at("alpha", t, x0) * x0 + transitions.at("sigma", t, x0) * eps
-    told = t * (1000 / flags["diffusion_steps"]) if flags["rescale_timesteps"] else t
-    image = tensor(want["image"]) if "image" in want else None
-    out = net(x, told, image, tensor(want["y"]) if "y" in want else None)
-    mse, bits = hybrid(transitions, t, x0, eps, out, flags["rescale_learned_sigmas"])
+    told = t * (1000 / schedule.count) if told_flags["rescale_timesteps"] else t
+    out = net(x, told, want.get("image"), want.get("y"))
+    mse, bits = hybrid(transitions, t, x0, eps, out)
+    if told_flags["rescale_learned_sigmas"]:
+        bits = bits * schedule.count / 1000
     # Networks agree to 2e-5; at step 0 the variance is 1e-8 and multiplies what is left of that.
     np.testing.assert_allclose(mse, want["mse"], atol=5e-5)
     np.testing.assert_allclose(bits, want["vb"], atol=2e-4, rtol=1e-3)
@@ -101,8 +71,9 @@ def test_hybrid_loss_and_bound_are_those_of_the_published_code(golden: Path, sys
 NAMES = {"SNR": "snr", "SNR_trunc": "snr-truncated", "SNR_plus1": "snr-plus-one", "uniform": "uniform"}
 
 
-def test_weightings_are_those_of_the_published_code(golden: Path) -> None:
-    want = arrays(golden / "ambdiffseg" / "loss_weights.npz")
+@pytest.mark.parametrize("path", found("ambdiffseg/loss_weights*.npz"))
+def test_weightings_are_those_of_the_published_code(path: Path) -> None:
+    want = arrays(path)
     schedule, t = CosineSchedule(input_scale=0.1), want["t"]
     # Their time is float32 (1e-7 relative in alpha and sigma), the derivative is taken by differences here.
     np.testing.assert_allclose(log_snr_slope(schedule, t), want["diff_logsnr"], rtol=1e-6)
@@ -121,8 +92,9 @@ def test_weightings_are_those_of_the_published_code(golden: Path) -> None:
     assert checked >= 10
 
 
-def test_weighted_losses_of_every_prediction_are_those_of_the_published_code(golden: Path) -> None:
-    want = arrays(golden / "ambdiffseg" / "conversions.npz")
+@pytest.mark.parametrize("path", found("ambdiffseg/conversions*.npz"))
+def test_weighted_losses_of_every_prediction_are_those_of_the_published_code(path: Path) -> None:
+    want = arrays(path)
     weighting = WEIGHTINGS["snr-truncated"]()
     weights = level_weights(weighting, CosineSchedule(input_scale=0.1), want["t"].astype(np.float64))
     np.testing.assert_allclose(weights, want["loss_weights"], rtol=1e-6)
@@ -133,9 +105,10 @@ def test_weighted_losses_of_every_prediction_are_those_of_the_published_code(gol
         np.testing.assert_allclose(got.mean(), want[f"loss_{kind}"], rtol=1e-5, err_msg=kind)
 
 
-def test_mask_losses_are_those_of_the_published_code(golden: Path) -> None:
-    want = arrays(golden / "imgx_diffseg" / "losses.npz")
-    logits, labels = tensor(want["logits"]).movedim(-1, 1), tensor(want["label"])
+@pytest.mark.parametrize("path", found("imgx_diffseg/losses*.npz"))
+def test_mask_losses_are_those_of_the_published_code(path: Path) -> None:
+    want = tensors(path)
+    logits, labels = want["logits"].movedim(-1, 1), want["label"]
     p, q = logits.softmax(1), logits.sigmoid()
     got = {
         "dice_loss_per_class_softmax": dice_per_class(p, labels),
@@ -150,3 +123,33 @@ def test_mask_losses_are_those_of_the_published_code(golden: Path) -> None:
     }
     for name, values in got.items():
         np.testing.assert_allclose(values, want[name], atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["next", "max"])
+@pytest.mark.parametrize("path", found("imgx_diffseg/recycling*.npz"))
+def test_recycling_is_that_of_the_published_code(path: Path, kind: str) -> None:
+    want = tensors(path)
+    count, label = int(want["K"]), want["label"]
+    want = {k: v.movedim(-1, 1) if v.shape == want["noise"].shape else v for k, v in want.items()}
+    times = Times(LinearSchedule(), FitPlan(updates=1, diffusion_steps=count, recycling=kind))  # type: ignore[arg-type]
+    t = torch.as_tensor(times.t)[want[f"{kind}_t_index"].long()]
+    before = times.before(t)
+    assert times.index(before).tolist() == want[f"{kind}_t_index_re"].tolist()
+    codec = MaskCodec(want["W"].shape[0])
+    seen: list[torch.Tensor] = []
+
+    def see(x: torch.Tensor, at: Amplitudes) -> torch.Tensor:
+        """The published network's stand-in: it is given ``clip((x + 1) / 2, 0, 1)`` and the step's number."""
+        mask = ((x + 1) / 2).clamp(0, 1)
+        step = times.index(at.t).view(-1, 1, 1, 1, 1)
+        out = torch.einsum("bk...,kl->bl...", mask, want["W"]) + want["bias"].view(1, -1, 1, 1, 1) + 0.1 * step
+        seen.extend((x, out))
+        return codec.from_logits(out)
+
+    x0 = codec.encode(label)
+    start = recycled(see, x0, times.at(before, x0), want["noise_re"])
+    at = times.at(t, x0)
+    see(at.noised(start, want["noise"]), at)
+    got = dict(zip(("x_t_re", "model_out_re", "x_t", "model_out"), seen, strict=True)) | {"x_start_pred_re": start}
+    for name, values in got.items():
+        np.testing.assert_allclose(values, want[f"{kind}_{name}"], atol=1e-5, err_msg=name)

@@ -124,14 +124,6 @@ def test_the_bound_trains_the_variance_and_the_squared_error_the_noise() -> None
     assert float(of_mse[:, 1:].abs().max()) == 0 and bool((of_mse[:, :1] != 0).any())
 
 
-def test_rescaling_multiplies_the_bound_by_the_steps_in_thousands() -> None:
-    g = torch.Generator().manual_seed(0)
-    x0, eps = torch.randn(1, 1, 4, 4, generator=g), torch.randn(1, 1, 4, 4, generator=g)
-    tr, t, output = Transitions.of(ABAR[:250]), torch.tensor([100]), torch.randn(1, 2, 4, 4, generator=g)
-    plain, rescaled = (hybrid(tr, t, x0, eps, output, r)[1] for r in (False, True))
-    assert float(rescaled) == pytest.approx(0.25 * float(plain), rel=1e-6)
-
-
 def test_weightings_turn_the_clean_mask_error_into_the_named_one() -> None:
     schedule, t = CosineSchedule(input_scale=0.5), np.array([0.1, 0.5, 0.9])
     alpha, sigma = schedule.at(t)

@@ -121,13 +121,12 @@ def hybrid(
     x0: Tensor,
     eps: Tensor,
     output: Tensor,
-    rescaled: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """``(squared error of the noise, bound)`` of a network that gives noise and variance, each ``(B,)``.
 
     ``output (B, 2C, *S)`` for ``x_t = alpha x0 + sigma eps``: first the noise, then ``v`` with ``f = (v + 1) / 2``,
-    not clamped. The noise is detached in the bound, which therefore trains the variance only. ``rescaled``
-    multiplies the bound by T / 1000; the published loss is the plain sum of both.
+    not clamped. The noise is detached in the bound, which therefore trains the variance only. The published loss is
+    the sum of both, with the bound multiplied by T / 1000 if "rescale_learned_sigmas" is set.
 
     References:
         Nichol and Dhariwal 2021, equation 16: lambda = 0.001 times the bound of all T steps, whose estimate from
@@ -138,5 +137,4 @@ def hybrid(
     noise, v = output.chunk(2, dim=1)
     x0hat = (x - sigma * noise.detach()) / alpha
     bits = bound_bits(transitions, index, x0, x, x0hat, (v + 1) / 2)
-    factor = len(transitions) / 1000 if rescaled else 1.0
-    return (eps - noise).square().flatten(1).mean(1), factor * bits
+    return (eps - noise).square().flatten(1).mean(1), bits

@@ -1,0 +1,140 @@
+"""Training data: the layout of the folder, raters, channels, slices, image-level classes, and wrong layouts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from diffseg.card import Card
+from diffseg.data import Example, case_paths, load_case, load_examples, picked
+from diffseg.errors import CaseError, PlanError
+from oracle import tiny_card
+
+pytest.importorskip("monai", reason="training needs the extra 'train'")
+
+
+def save(path: Path, array: NDArray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, np.diag([-1.0, -1.0, -1.0, 1.0])), path)
+
+
+def volume(folder: Path, name: str = "a") -> None:
+    """Sixteen slices along the file's last axis; the label 1 is in slice 3, counted from above, only."""
+    image = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
+    labels = np.zeros((16, 16, 16), np.uint8)
+    labels[4:8, 4:8, 3] = 1
+    save(folder / "images" / f"{name}.nii.gz", image)
+    save(folder / "labels" / f"{name}.nii.gz", labels)
+
+
+def slice_card(**changes: object) -> Card:
+    return replace(tiny_card(spatial=2), **changes)
+
+
+def test_raters_of_a_folder_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
+    volume(tmp_path)
+    (tmp_path / "labels" / "a.nii.gz").unlink()
+    for rater, label in (("second", 2), ("first", 1)):
+        save(tmp_path / "labels" / "a" / f"{rater}.nii.gz", np.full((16, 16, 16), label, np.uint8))
+    (example,) = load_case(tmp_path, "a", tiny_card())
+    assert example.labels.shape == (2, 16, 16, 16)
+    assert [int(np.unique(rater).item()) for rater in example.labels] == [1, 2]
+
+
+def test_every_rater_is_drawn_equally_often_and_the_same_for_the_same_seed() -> None:
+    image = np.zeros((1, 2, 2), np.float32)
+    example = Example("a", image, np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8))
+    draws = [int(picked([example], 1, seed)[0].labels[0, 0]) for seed in range(2000)]
+    # Each rater 500 times on average, with a standard deviation of 19.
+    assert all(abs(n - 500) < 80 for n in Counter(draws).values())
+    assert draws[:50] == [int(picked([example], 1, seed)[0].labels[0, 0]) for seed in range(50)]
+
+
+def test_no_case_is_drawn_twice_in_a_batch_while_there_are_enough() -> None:
+    image, labels = np.zeros((1, 2, 2), np.float32), np.zeros((1, 2, 2), np.uint8)
+    examples = [Example(str(k), image, labels) for k in range(4)]
+    for seed in range(20):
+        assert len({p.example.name for p in picked(examples, 4, seed)}) == 4
+    assert len(picked(examples, 6, 0)) == 6
+
+
+def test_channels_are_read_from_files_named_after_the_models(tmp_path: Path) -> None:
+    volume(tmp_path)
+    (tmp_path / "images" / "a.nii.gz").unlink()
+    ramp = np.linspace(0, 1, 16, dtype=np.float32)
+    rising, falling = (np.broadcast_to(r, (16, 16, 16)).copy() for r in (ramp, ramp[::-1]))
+    save(tmp_path / "images" / "a" / "C1.nii.gz", falling)
+    save(tmp_path / "images" / "a" / "C0.nii.gz", rising)
+    (example,) = load_case(tmp_path, "a", tiny_card(channels=2))
+    assert example.image[0, 0, 0, 0] < 0 < example.image[1, 0, 0, 0], "z runs with the ramp"
+    with pytest.raises(CaseError, match=r"C2\.nii\.gz is missing"):
+        load_case(tmp_path, "a", tiny_card(channels=3))
+
+
+def test_a_slice_model_gets_every_slice_of_a_volume(tmp_path: Path) -> None:
+    volume(tmp_path)
+    examples = load_case(tmp_path, "a", slice_card())
+    assert [e.image.shape for e in examples] == [(1, 16, 16)] * 16
+    assert [k for k, e in enumerate(examples) if e.kind_of(e.labels)] in ([3], [12])
+    whole = load_case(tmp_path, "a", tiny_card())[0]
+    np.testing.assert_array_equal(np.stack([e.labels[0] for e in examples]), whole.labels[0])
+    np.testing.assert_allclose(np.stack([e.image[0] for e in examples]), whole.image[0], atol=1e-6)
+
+
+def test_image_level_classes_come_from_the_table_or_else_from_the_masks(tmp_path: Path) -> None:
+    volume(tmp_path)
+    card = slice_card(task="classifier", labels=("normal", "lesion"))
+    assert sum(e.kind_of(e.labels[0]) for e in load_examples(tmp_path, ["a"], card)) == 1
+    (tmp_path / "labels.csv").write_text("case,label\na,lesion\n")
+    (tmp_path / "labels" / "a.nii.gz").unlink()  # not needed with a table
+    assert sum(e.kind_of(e.labels[0]) for e in load_examples(tmp_path, ["a"], card)) == 16
+    with pytest.raises(CaseError, match="no line for it"):
+        load_examples(tmp_path, ["b"], card)
+    (tmp_path / "labels.csv").write_text("case,label\na,tumour\n")
+    with pytest.raises(PlanError, match="'tumour', but the model's are normal, lesion"):
+        load_examples(tmp_path, ["a"], card)
+    (tmp_path / "labels.csv").write_text("name,class\na,1\n")
+    with pytest.raises(PlanError, match="columns case,label"):
+        load_examples(tmp_path, ["a"], card)
+    (tmp_path / "labels.csv").unlink()
+    with pytest.raises(PlanError, match="3 labels, which masks cannot tell"):
+        load_examples(tmp_path, ["a"], replace(card, labels=("a", "b", "c")))
+
+
+def test_structures_of_any_number_make_a_slice_abnormal(tmp_path: Path) -> None:
+    volume(tmp_path)
+    save(tmp_path / "labels" / "a.nii.gz", np.full((16, 16, 16), 255, np.uint16) * 10)
+    card = slice_card(task="classifier", labels=("normal", "lesion"))
+    assert all(e.kind_of(e.labels[0]) for e in load_examples(tmp_path, ["a"], card))
+    with pytest.raises(CaseError, match="the label 2550, but the model has 3 classes"):
+        load_case(tmp_path, "a", tiny_card())
+
+
+def test_wrong_layouts_are_told_in_a_sentence(tmp_path: Path) -> None:
+    volume(tmp_path)
+    labels = tmp_path / "labels"
+    (labels / "a").mkdir()
+    with pytest.raises(CaseError, match="has both .* put all raters into the folder"):
+        load_case(tmp_path, "a", tiny_card())
+    (labels / "a.nii.gz").rename(labels / "a_r1.nii.gz")
+    with pytest.raises(CaseError, match="holds no .nii.gz files"):
+        load_case(tmp_path, "a", tiny_card())
+    (labels / "a").rmdir()
+    with pytest.raises(CaseError, match=r"a_r1\.nii\.gz lies beside it: put the files of several raters into"):
+        load_case(tmp_path, "a", tiny_card())
+    (labels / "a").mkdir()
+    for rater in ("1", "2"):
+        save(labels / "a" / f"{rater}.nii.gz", np.zeros((16, 16, 16), np.uint8))
+    with pytest.raises(CaseError, match="one image and one label file are needed"):
+        case_paths(tmp_path, "a")
+    with pytest.raises(CaseError, match="3D with 1 channel.* 3D images with 2"):
+        load_case(tmp_path, "a", tiny_card(channels=2))
+    (tmp_path / "images" / "a").mkdir()
+    with pytest.raises(CaseError, match="has both .* keep one of them"):
+        load_case(tmp_path, "a", tiny_card())

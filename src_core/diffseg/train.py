@@ -59,8 +59,8 @@ class Trainer:
 
     def __init__(self, plan: TrainPlan, device: torch.device) -> None:
         self.plan, self.device = plan, device
-        split = read_names(plan.data.split)
         self.objective = OBJECTIVES[plan.model.task](plan)
+        split = read_names(plan.data.split)
         self.train = load_examples(plan.data.folder, split["train"], plan.model)
         if not self.train:
             raise PlanError(f"{plan.data.split} names no case to train on; add some.")

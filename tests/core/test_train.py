@@ -13,7 +13,8 @@ import torch
 
 from diffseg.checkpoint import load_checkpoint
 from diffseg.errors import CaseError, PlanError
-from diffseg.train import fit, rate_at
+from diffseg.objectives import ClassifierObjective, MaskObjective
+from diffseg.train import Trainer, fit, rate_at
 from diffseg.train_plan import AugmentPlan, DataPlan, FitPlan, TrainPlan, read_train_plan
 from oracle import tiny_card
 
@@ -74,6 +75,81 @@ def test_training_lowers_the_loss_for_every_head(tmp_path: Path, prediction: str
     assert set(steps[-1].validation) == {"anterior", "posterior"}
 
 
+def supervised_weakly(folder: Path, task: str, **changes: object) -> TrainPlan:
+    """A class-conditional image model, or a classifier, of slices of the volumes of ``write_cases``."""
+    network: dict[str, object] = {"inputs": 1, "outputs": 2, "base": 32, "widths": [32, 32], "blocks": [1, 1]}
+    network |= {"labels": 2} if task == "image" else {"pool": "adaptive"}
+    card = replace(
+        tiny_card(spatial=2, classes=2),
+        task=task,
+        architecture="guided-unet" if task == "image" else "guided-classifier",
+        network=network,
+        schedule="guided",
+        schedule_settings={"betas": "cosine"},
+        prediction="eps",
+        prediction_settings={"learned_variance": task == "image"},
+        codec="image",
+        labels=("normal", "lesion"),
+    )
+    settings: dict[str, object] = {
+        "patch": (16, 16),
+        "batch": 4,
+        "diffusion_steps": 1000,
+        "uniform_fraction": 0.0,
+        "mse": 1.0,
+        "bound": 1.0 if task == "image" else 0.0,
+        "rate": 3e-3,
+    }
+    weak = plan(folder, f"{task}-run", **(settings | changes))
+    return replace(weak, model=card, augment=AugmentPlan(affine_probability=0.0, gamma_probability=0.0))
+
+
+def test_image_models_and_classifiers_learn_from_slices_and_can_be_loaded(tmp_path: Path) -> None:
+    write_cases(tmp_path)
+    runs = {}
+    for task, updates in (("image", 25), ("classifier", 80)):
+        p = supervised_weakly(tmp_path, task, updates=updates, save_every=updates, validate_every=updates, ema=0.9)
+        runs[task] = list(fit(p, torch.device("cpu")))
+        checkpoint = load_checkpoint(p.out / "tiny.safetensors")
+        assert (checkpoint.card.task, checkpoint.card.labels) == (task, ("normal", "lesion"))
+        first, last = (np.mean([s.losses["total"] for s in part]) for part in (runs[task][:5], runs[task][-5:]))
+        assert last < 0.95 * first, task
+    assert set(runs["image"][-1].losses) == {"mse", "bound", "total"}
+    # The network starts at 0, whose squared error of the noise is 1.
+    assert runs["image"][-1].validation["noise error"] < 0.9
+    # Half of the slices have the structure, so guessing is right half of the time.
+    assert runs["classifier"][-1].validation["accuracy"] > 0.7
+
+
+def test_an_image_model_resumes_exactly(tmp_path: Path) -> None:
+    write_cases(tmp_path)
+    p = supervised_weakly(tmp_path, "image", updates=4, save_every=2, validate_every=4)
+    whole = list(fit(p, torch.device("cpu")))
+    killed = fit(replace(p, out=tmp_path / "killed"), torch.device("cpu"))
+    for _ in range(3):
+        next(killed)
+    killed.close()  # type: ignore[attr-defined]
+    rest = list(fit(replace(p, out=tmp_path / "killed"), torch.device("cpu"), resume=True))
+    assert rest[-1].losses == whole[-1].losses
+    assert rest[-1].validation == whole[-1].validation
+
+
+def test_each_update_learns_from_one_rater(tmp_path: Path) -> None:
+    write_cases(tmp_path, ("a", "b"))
+    labels = tmp_path / "labels"
+    (labels / "a").mkdir()
+    for rater in (1, 2):  # rater 1 says class 1 everywhere, rater 2 class 2
+        values = np.full((16, 16, 16), rater, np.uint8)
+        nib.save(nib.Nifti1Image(values, np.eye(4)), labels / "a" / f"{rater}.nii.gz")
+    (labels / "a.nii.gz").unlink()
+    p = replace(plan(tmp_path, "run", batch=1), augment=AugmentPlan(affine_probability=0.0))
+    trainer = Trainer(p, torch.device("cpu"))
+    drawn = [trainer.batch(k).labels.unique().tolist() for k in range(20)]
+    assert sorted({tuple(values) for values in drawn}) == [(1,), (2,)]
+    again = Trainer(p, torch.device("cpu"))
+    assert [again.batch(k).labels.unique().tolist() for k in range(20)] == drawn
+
+
 def test_training_uses_no_global_randomness(tmp_path: Path) -> None:
     write_cases(tmp_path)
     losses = []
@@ -107,6 +183,24 @@ def test_a_wrong_configuration_is_told_in_a_sentence(tmp_path: Path) -> None:
     path.write_text('out = "x"')
     with pytest.raises(PlanError, match="data: field required"):
         read_train_plan(path)
+    shipped = (Path(__file__).parents[2] / "configs" / "hippocampus-3d.toml").read_text()
+    path.write_text(shipped.replace("[model]", '[model]\ntask = "masks"'))
+    with pytest.raises(PlanError, match="model.task"):
+        read_train_plan(path)
+    path.write_text(shipped.replace("[fit]", '[fit]\nweighting = "snrr"'))
+    with pytest.raises(PlanError, match="no weighting called 'snrr'"):
+        next(fit(read_train_plan(path), torch.device("cpu")))
+
+
+def test_the_task_of_the_card_chooses_what_is_learned(tmp_path: Path) -> None:
+    write_cases(tmp_path)
+    path = tmp_path / "train.toml"
+    text = (Path(__file__).parents[2] / "configs" / "hippocampus-3d.toml").read_text()
+    text = text.replace("../../shared/data/volumes3d/hippocampus", ".").replace("hippocampus-3d.split", "split")
+    path.write_text(text)
+    assert isinstance(Trainer(read_train_plan(path), torch.device("cpu")).objective, MaskObjective)
+    path.write_text(text.replace("[model]", '[model]\ntask = "classifier"\nlabels = ["normal", "lesion"]'))
+    assert isinstance(Trainer(read_train_plan(path), torch.device("cpu")).objective, ClassifierObjective)
 
 
 def test_the_shipped_configuration_is_readable() -> None:

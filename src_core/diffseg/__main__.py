@@ -1,4 +1,4 @@
-"""The command line: ``diffseg models | sample | measure | train | evaluate | convert``.
+"""The command line: ``diffseg models | sample | saliency | measure | train | evaluate | convert``.
 
 Exit codes: 0 done; 2 wrong usage or unusable input, with one sentence on standard error; 130 interrupted.
 """
@@ -12,7 +12,7 @@ from importlib import import_module
 
 from diffseg.errors import DiffsegError
 
-COMMANDS = ("models", "sample", "measure", "train", "evaluate", "convert")
+COMMANDS = ("models", "sample", "saliency", "measure", "train", "evaluate", "convert")
 
 
 class Parser(argparse.ArgumentParser):

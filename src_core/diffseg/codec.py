@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from pydantic import ConfigDict
 from torch import Tensor
 
 from diffseg.errors import CheckpointError, PlanError
@@ -20,6 +21,8 @@ from diffseg.records import from_dict
 from diffseg.registry import Registry
 
 Range = tuple[float, float]
+# A misspelt setting on a card must not be passed over.
+FORBID = ConfigDict(extra="forbid")
 
 
 class Codec(Protocol):
@@ -83,6 +86,8 @@ class MaskCodec:
         Fu et al. 2023 (ImgX-DiffSeg): ``x_0 = 2 onehot - 1`` and ``x0hat = 2 softmax(logits) - 1``.
     """
 
+    __pydantic_config__ = FORBID
+
     classes: int
 
     @property
@@ -137,6 +142,8 @@ class BinaryCodec:
     References:
         Rahman et al. 2023 (CIMD); Wolleb et al. 2022; Christensen et al. 2025 (AmbDiffSeg).
     """
+
+    __pydantic_config__ = FORBID
 
     classes: int = 2
     low: float = -1.0
@@ -201,6 +208,8 @@ class ImageCodec:
 
     The guided-diffusion family clips to [-1, 1] even where its images lie in [0, 1].
     """
+
+    __pydantic_config__ = FORBID
 
     classes: int = 2
     channels: int = 1

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from diffseg.codec import Codec
@@ -57,6 +58,8 @@ class Head:
     before ``x0`` was clipped, as AmbDiffSeg does; right is to derive it again, the default. ``clip``: whether ``x0`` is
     clipped to the codec's range.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     learned_variance: bool = False
     keep_eps: bool = False

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffseg.errors import PlanError
-from diffseg.noise import CLEAN, SCHEDULES, CosineSchedule, LinearSchedule, log_snr
+from diffseg.noise import CLEAN, SCHEDULES, CosineSchedule, LinearSchedule, TableSchedule, kept_indices, log_snr
 
 
 @pytest.mark.parametrize("name", SCHEDULES.names())
@@ -79,3 +79,73 @@ def test_impossible_step_counts_are_refused_with_the_possible_ones(schedule: obj
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(PlanError, match="input_scale is 0"):
         CosineSchedule(input_scale=0.0)
+
+
+@pytest.mark.parametrize("betas", ["linear", "cosine"])
+@pytest.mark.parametrize("count", [1000, 4000])
+def test_guided_tables_have_the_published_abar(betas: str, count: int) -> None:
+    # Values of the analysis of the published code, to three digits.
+    expected = {("linear", 1000): 0.1936, ("linear", 4000): 0.896, ("cosine", 1000): 0.646, ("cosine", 4000): 0.972}
+    found = TableSchedule(betas, count).abar[400]  # type: ignore[arg-type]
+    assert found == pytest.approx(expected[betas, count], rel=1e-3)
+
+
+def test_any_number_of_steps_is_allowed_and_the_noisiest_level_is_kept() -> None:
+    for steps in (1, 2, 37, 41, 999, 1000):
+        levels = TableSchedule().levels(steps)
+        assert len(levels) == steps + 1
+        assert levels[0].told == 999
+        told = [v.told for v in levels[:-1]]
+        assert told == sorted(set(told), reverse=True)
+
+
+def test_strides_leave_out_the_last_index_where_they_exist_as_published() -> None:
+    schedule = TableSchedule(respacing="ddim")
+    assert [v.told for v in schedule.levels(10)[:-1]] == list(range(900, -1, -100))
+    assert schedule.levels(37)[0].told == 999
+
+
+def test_rescaled_times_are_told_in_thousandths() -> None:
+    levels = TableSchedule(count=4000, rescale=True).levels(4000)
+    assert (levels[0].told, levels[-2].told) == (999.75, 0)
+
+
+def test_an_explicit_respacing_names_the_steps_it_makes() -> None:
+    schedule = TableSchedule(respacing="10,15,20")
+    assert len(schedule.levels(45)) == 46
+    with pytest.raises(PlanError, match="makes 45 steps, but 10"):
+        schedule.levels(10)
+
+
+@pytest.mark.parametrize("text", ["", "ddim", "5,x", "0", "ddim5,5", "-3", "1001"])
+def test_respacings_that_mean_nothing_are_refused(text: str) -> None:
+    with pytest.raises(PlanError):
+        kept_indices(1000, text)
+
+
+def test_sections_too_short_for_their_steps_are_thinned_evenly() -> None:
+    kept = kept_indices(100, "60,10")
+    assert len(kept) == 70 and (kept[0], kept[-1]) == (0, 99)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("time", [1, 0.75, 0.5, 0.25, 0]),
+        ("index", [4, 3, 2, 1, 0]),
+        ("share", [1, 0.8, 0.6, 0.4, 0.2]),
+        ("trained", [1, 751 / 1001, 501 / 1001, 251 / 1001, 1 / 1001]),
+    ],
+)
+def test_the_time_told_follows_the_generation_of_the_published_code(told: str, expected: list[float]) -> None:
+    levels = LinearSchedule(told=told).levels(5)  # type: ignore[arg-type]
+    np.testing.assert_allclose([v.told for v in levels[:-1]], expected, rtol=1e-12)
+    assert [v.alpha for v in levels] == [v.alpha for v in LinearSchedule().levels(5)]
+
+
+def test_the_right_cosine_of_a_table_has_its_middle_where_it_should_and_the_published_one_elsewhere() -> None:
+    right, published = (LinearSchedule(betas=b).abar for b in ("cosine", "cosine-imgx"))  # type: ignore[arg-type]
+    # cos^2 at the middle of the offset quarter period: Nichol and Dhariwal's abar(1/2).
+    assert right[500] == pytest.approx(math.cos((0.5 + 0.008) / 1.008 * math.pi / 2) ** 2, rel=0.01)
+    # exp(-sum beta) with beta = 0.02 sin^2: the sum over the first half is about 0.02 * 1001 * (1 / 4 - 1 / (2 pi)).
+    assert published[500] == pytest.approx(math.exp(-0.02 * 1001 * (0.25 - 0.5 / math.pi)), rel=0.15)

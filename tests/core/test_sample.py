@@ -7,8 +7,10 @@ import math
 import pytest
 import torch
 
+from diffseg.denoise import Prediction
+from diffseg.errors import PlanError
 from diffseg.noise import CosineSchedule, LinearSchedule
-from diffseg.sample import DDIM, DDPM, SAMPLERS, Noise, Sampler
+from diffseg.sample import DDIM, DDPM, SAMPLERS, Noise, Sampler, noised, transition
 from oracle import GaussianOracle, MixtureOracle
 
 SCHEDULES = {"linear": LinearSchedule(), "cosine": CosineSchedule()}
@@ -122,3 +124,36 @@ def test_noise_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(0)
     Noise(1, (0, 1)).draw(0, (1000,))
     assert torch.equal(torch.randn(3), expected)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
+def test_learned_variance_lies_between_its_bounds_in_the_logarithm(fraction: float) -> None:
+    levels = LinearSchedule().levels(5)
+    x = torch.zeros(1, 1, 3)
+    for k in range(3):
+        way = transition(levels, k)
+        _, log_variance = DDPM("learned").moments(Prediction(x, None, torch.full_like(x, fraction)), x, way)
+        expected = way.small ** (1 - fraction) * way.large**fraction
+        torch.testing.assert_close(torch.as_tensor(log_variance).exp(), torch.full_like(x, expected))
+
+
+def test_learned_variance_of_a_model_without_one_is_refused() -> None:
+    noise = Noise(0, (0,))
+    with pytest.raises(PlanError, match="did not learn a variance"):
+        next(DDPM("learned").steps(GaussianOracle(0, 1), noise.draw(0, (1, 4)), noise, LinearSchedule().levels(5)))
+
+
+def test_a_noised_mask_has_the_amplitudes_of_its_level_and_is_redrawn_like_itself_when_little_is_forgotten() -> None:
+    templates = torch.full((2, 1, 8, 8), -1.0)
+    templates[1, :, :4] = 1
+    oracle, levels = MixtureOracle(templates, torch.tensor([0.5, 0.5])), LinearSchedule().levels(20)
+    noise = Noise(0, tuple(range(64)))
+    for start, changed in [(0, True), (15, False), (20, False)]:
+        x = noised(templates[1:], noise, levels, start)
+        assert x.shape == (64, 1, 8, 8)
+        # 4096 values: four standard errors are 0.06 in the mean of 2048 and less in the spread.
+        assert float(x[:, :, :4].mean()) == pytest.approx(levels[start].alpha, abs=0.09)
+        assert float(x[:, :, :4].std()) == pytest.approx(levels[start].sigma, abs=0.06)
+        states = [s.x for s in DDIM().steps(oracle, x, noise, levels, start)]
+        last = states[-1] if states else x
+        assert bool((last.sign() != templates[1].sign()).any()) is changed

@@ -37,7 +37,7 @@ def is_self_conditioned(card: Card) -> bool:
 class SelfConditioned:
     """A ``Denoiser`` whose network is given the estimate of the call before, zeros in the first.
 
-    It therefore belongs to one run, and to one batch of members. ``previous`` may be set, to go on from a kept step.
+    It therefore belongs to one trajectory of one batch of members. ``previous`` may be set, to go on from a kept step.
     """
 
     def __init__(

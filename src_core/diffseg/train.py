@@ -54,6 +54,16 @@ def seed_of(*parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def refuse_patch(plan: TrainPlan, stride: int) -> None:
+    """Raise ``PlanError`` for a patch with other axes than the model, or sides that its network cannot halve."""
+    patch, spatial = plan.fit.patch, plan.model.spatial
+    if len(patch) != spatial or any(side < 1 or side % stride for side in patch):
+        raise PlanError(
+            f"fit.patch is {patch}, but the model takes {spatial}D patches with sides that are multiples of {stride}; "
+            "correct it."
+        )
+
+
 class Trainer:
     """Network, its running average, optimiser and data of one run; see ``fit``."""
 
@@ -71,6 +81,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(plan.fit.seed, "weights"))
             self.network = build_network(plan.model).to(device)
+        refuse_patch(plan, getattr(self.network, "stride", 1))
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=plan.fit.rate, weight_decay=plan.fit.weight_decay

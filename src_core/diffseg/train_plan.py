@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +100,16 @@ class FitPlan:
     validate_every: int = 500
     validate_cases: int = 8
     autocast: bool = False
+
+    def __post_init__(self) -> None:
+        shares = ("uniform_fraction", "self_condition", "ema")
+        weights = ("dice", "cross_entropy", "focal", "mse", "bound")
+        counts = ("updates", "batch", "diffusion_steps", "save_every", "validate_every")
+        for names, low, high in ((shares, 0, 1), (weights, 0, math.inf), (counts, 1, math.inf)):
+            for name in names:
+                if not low <= getattr(self, name) <= high:
+                    span = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+                    raise PlanError(f"fit.{name} is {getattr(self, name)}, but must be {span}; correct it.")
 
 
 @dataclass(frozen=True)

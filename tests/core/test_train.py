@@ -192,6 +192,24 @@ def test_a_wrong_configuration_is_told_in_a_sentence(tmp_path: Path) -> None:
         next(fit(read_train_plan(path), torch.device("cpu")))
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"self_condition": 1.5}, "fit.self_condition is 1.5, but must be between 0 and 1"),
+        ({"bound": -1.0}, "fit.bound is -1.0, but must be at least 0"),
+        ({"batch": 0}, "fit.batch is 0, but must be at least 1"),
+        ({"patch": (16, 16)}, "3D patches with sides that are multiples of 2"),
+        ({"patch": (16, 16, 15)}, "3D patches with sides that are multiples of 2"),
+    ],
+)
+def test_settings_out_of_range_are_told_before_the_first_update(
+    tmp_path: Path, changes: dict[str, object], says: str
+) -> None:
+    write_cases(tmp_path)
+    with pytest.raises(PlanError, match=says):
+        next(fit(plan(tmp_path, "run", **changes), torch.device("cpu")))
+
+
 def test_the_task_of_the_card_chooses_what_is_learned(tmp_path: Path) -> None:
     write_cases(tmp_path)
     path = tmp_path / "train.toml"

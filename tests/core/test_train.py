@@ -134,6 +134,24 @@ def test_an_image_model_resumes_exactly(tmp_path: Path) -> None:
     assert rest[-1].validation == whole[-1].validation
 
 
+def test_masks_train_with_learned_variance_and_with_self_conditioning(tmp_path: Path) -> None:
+    write_cases(tmp_path, ("a", "b"))
+    weak = supervised_weakly(tmp_path, "image")
+    network = weak.model.network | {"inputs": 2, "labels": 0}
+    binary = replace(weak.model, task="mask", network=network, codec="binary", labels=(), steps=4)
+    settings = {"updates": 2, "validate_every": 2, "dice": 0.0, "cross_entropy": 0.0}
+    for mask in tmp_path.glob("labels/*.nii.gz"):
+        nib.save(nib.Nifti1Image((np.asarray(nib.load(mask).dataobj) > 0).astype(np.uint8), np.eye(4)), mask)
+    last = list(fit(replace(weak, model=binary, fit=replace(weak.fit, **settings)), torch.device("cpu")))[-1]
+    assert set(last.losses) == {"mse", "bound", "total"}
+    assert 0 <= last.validation["anterior"] <= 1
+
+    card = tiny_card()
+    aware = replace(card, network=card.network | {"image_channels": 4})
+    p = replace(plan(tmp_path, "aware", self_condition=0.5, recycling="none", updates=2, validate_every=2), model=aware)
+    assert 0 <= list(fit(p, torch.device("cpu")))[-1].validation["anterior"] <= 1
+
+
 def test_each_update_learns_from_one_rater(tmp_path: Path) -> None:
     write_cases(tmp_path, ("a", "b"))
     labels = tmp_path / "labels"

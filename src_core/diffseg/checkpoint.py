@@ -80,11 +80,12 @@ def build_schedule(card: Card) -> NoiseSchedule:
 
 
 def build_network(card: Card) -> nn.Module:
-    """A new network of the card's architecture, with fresh weights, in the quick memory format."""
+    """A new network of the card's architecture, with fresh weights, in the memory format that suits it."""
     kind = ARCHITECTURES[card.architecture]
     config = from_dict(kind.Config, card.network, f"Network of {card.name}", CheckpointError)  # type: ignore[attr-defined]
     network: nn.Module = kind(config)
-    return network.to(memory_format=channels_last(card.spatial))  # type: ignore[call-overload,no-any-return]
+    suited = getattr(network, "memory_format", channels_last(card.spatial))
+    return network.to(memory_format=suited)  # type: ignore[call-overload,no-any-return]
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:

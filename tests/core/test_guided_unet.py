@@ -144,7 +144,7 @@ def test_published_architectures_are_read_from_their_shapes(name: str) -> None:
 @pytest.mark.parametrize("resampling", ["conv", "none", "blocks"])
 @pytest.mark.parametrize("levels", [1, 2, 4])
 def test_any_architecture_is_read_from_its_shapes(resampling: str, levels: int) -> None:
-    options: list[tuple[int, tuple[int, ...], bool, int]] = [
+    options = [
         (1, (), False, 0),
         (3, (1,), True, 7),
         (2, (2, 4), True, 0),

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from diffseg.errors import CaseError, CheckpointError
 from diffseg.nets.architecture import ARCHITECTURES
-from diffseg.nets.blocks import channels_last, sinusoid
-from diffseg.nets.guided_blocks import AttentionPool, norm
+from diffseg.nets.blocks import sinusoid
+from diffseg.nets.guided_blocks import AttentionPool, layout, norm
 from diffseg.nets.guided_unet import Encoder, GuidedUNetConfig, middle, time_layers
 
 Pool = Literal["adaptive", "attention", "spatial", "spatial_v2"]
@@ -48,6 +48,7 @@ class GuidedClassifier(nn.Module):
     """Class logits of a noised image at a time."""
 
     Config = GuidedClassifierConfig
+    memory_format = torch.contiguous_format
 
     def __init__(self, config: GuidedClassifierConfig) -> None:
         super().__init__()
@@ -90,7 +91,7 @@ class GuidedClassifier(nn.Module):
                 f"This classifier takes images of {want}×{want} pixels, not {have}; resize or crop them."
             )
         emb = self.time_embed(sinusoid(t, config.base, config.max_period))
-        h = x.contiguous(memory_format=channels_last(2))
+        h = x.contiguous(memory_format=layout(x))
         means = []
         for stage in [*self.input_blocks, self.middle_block]:
             h = stage(h, emb)

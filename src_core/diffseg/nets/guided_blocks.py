@@ -29,6 +29,15 @@ def norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(GROUPS, channels)
 
 
+def layout(x: Tensor) -> torch.memory_format:
+    """The memory format in which to run: channels last on a GPU, contiguous on a CPU.
+
+    On a CPU contiguous costs 8 % of time and is three times nearer to the published outputs (1e-6 instead of 4e-6,
+    which ``1 / alpha`` makes 160 times larger in the clean state seen from the first step).
+    """
+    return torch.channels_last if x.is_cuda else torch.contiguous_format
+
+
 def attend(qkv: Tensor, heads: int, order: HeadOrder) -> Tensor:
     """Self-attention of ``qkv (B, 3 C, T)`` with ``heads``: ``(B, C, T)``.
 

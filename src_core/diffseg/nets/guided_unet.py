@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from diffseg.errors import CheckpointError
 from diffseg.nets.architecture import ARCHITECTURES
-from diffseg.nets.blocks import channels_last, sinusoid, zeroed
+from diffseg.nets.blocks import sinusoid, zeroed
 from diffseg.nets.guided_blocks import (
     GROUPS,
     Attention,
@@ -29,6 +29,7 @@ from diffseg.nets.guided_blocks import (
     Resampling,
     Stage,
     Upsample,
+    layout,
     norm,
 )
 
@@ -159,6 +160,7 @@ class GuidedUNet(nn.Module):
     """Predicts the head's quantity from ``x_t``, a time, an image and, if conditional, a class label."""
 
     Config = GuidedUNetConfig
+    memory_format = torch.contiguous_format
 
     def __init__(self, config: GuidedUNetConfig) -> None:
         super().__init__()
@@ -220,7 +222,7 @@ class GuidedUNet(nn.Module):
         """
         emb = self.embed(t, label)
         h = x if image is None else torch.cat([x, image] if self.config.mask_first else [image, x], dim=1)
-        h = h.contiguous(memory_format=channels_last(2))
+        h = h.contiguous(memory_format=layout(h))
         skips = []
         for stage in self.input_blocks:
             h = stage(h, emb)

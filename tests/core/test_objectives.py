@@ -240,11 +240,23 @@ def test_mask_losses_have_the_weights_of_the_plan() -> None:
         (tiny_card(), {"bound": 1.0}, "set both or neither"),
         (guided_card(), HYBRID | {"uniform_fraction": 0.2}, "uniform_fraction to 0"),
         (tiny_card(), {"weighting": "snr"}, "set fit.mse_of to 'x0'"),
+        (tiny_card(), {"weighting": "sigmoid", "mse_of": "x0", "weighting_settings": {"bais": 1}}, "bais"),
+        (tiny_card(), {"weighting": "snr", "mse_of": "x0", "weighting_settings": {"bias": 1}}, "bias"),
         (tiny_card(), {"self_condition": 0.5}, "3 more input channels"),
         (self_conditioned_card(), {}, "does take the previous estimate"),
         (guided_card("image", prediction="v"), HYBRID, "predict noise, not 'v'"),
     ],
-    ids=["no bound", "no variance", "between levels", "weights of noise", "no channels", "no share", "velocity"],
+    ids=[
+        "no bound",
+        "no variance",
+        "between levels",
+        "weights of noise",
+        "misspelt",
+        "no bias",
+        "no channels",
+        "no share",
+        "velocity",
+    ],
 )
 def test_settings_that_contradict_each_other_are_refused(card: Card, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(PlanError, match=says):

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 from scipy.special import expit
 
 from diffseg.noise import NoiseSchedule, log_snr
@@ -22,6 +23,8 @@ from diffseg.registry import Registry, check_knobs, knob
 
 Array = NDArray[np.float64]
 
+# Misspelt settings are refused.
+STRICT = ConfigDict(extra="forbid")
 # Half the distance over which the derivative of the log-SNR is taken, as a part of the time axis [0, 1].
 _HALF_STEP = 1e-6
 
@@ -42,6 +45,8 @@ WEIGHTINGS: Registry[type[Weighting]] = Registry("weighting")
 class Uniform:
     """1."""
 
+    __pydantic_config__ = STRICT
+
     def __call__(self, log_snr: Array) -> Array:
         """See ``Weighting``."""
         return np.ones_like(log_snr)
@@ -51,6 +56,8 @@ class Uniform:
 @dataclass(frozen=True)
 class Snr:
     """``SNR = exp(l)``; nearly clean levels outweigh all others."""
+
+    __pydantic_config__ = STRICT
 
     def __call__(self, log_snr: Array) -> Array:
         """See ``Weighting``."""
@@ -62,6 +69,8 @@ class Snr:
 class SnrTruncated:
     """``max(SNR, 1)`` (Salimans and Ho 2022); the choice of Christensen et al. 2025."""
 
+    __pydantic_config__ = STRICT
+
     def __call__(self, log_snr: Array) -> Array:
         """See ``Weighting``."""
         return np.asarray(np.maximum(np.exp(log_snr), 1))
@@ -71,6 +80,8 @@ class SnrTruncated:
 @dataclass(frozen=True)
 class SnrPlusOne:
     """``SNR + 1``, which is ``1 / sigma^2`` (Salimans and Ho 2022)."""
+
+    __pydantic_config__ = STRICT
 
     def __call__(self, log_snr: Array) -> Array:
         """See ``Weighting``."""
@@ -84,6 +95,8 @@ class Sigmoid:
 
     The sign of the bias is that of Christensen et al. 2025, who found about -6 to be best.
     """
+
+    __pydantic_config__ = STRICT
 
     bias: float = knob(0.0, low=-20.0, high=20.0, help="Below 0 fewer levels count fully, only the cleanest")
 

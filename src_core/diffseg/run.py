@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffseg.case import Case
-from diffseg.checkpoint import Checkpoint
+from diffseg.checkpoint import Checkpoint, refuse_other_task
 from diffseg.denoise import Denoiser
 from diffseg.devices import choose_device, is_out_of_memory, release_memory
 from diffseg.ensemble import Ensemble, Snapshot
@@ -47,8 +48,10 @@ class Growth:
 class Run:
     """One plan on one case. Iterators may be closed at any step; nothing of torch's state stays open."""
 
-    def __init__(self, plan: SamplePlan, case: Case, checkpoint: Checkpoint) -> None:
-        """Prepare the image and the sampler.
+    def __init__(
+        self, plan: SamplePlan, case: Case, checkpoint: Checkpoint, autocast: torch.dtype | None = None
+    ) -> None:
+        """Prepare the image and the sampler; ``autocast`` is the type of the network's inner arithmetic, float32 if None.
 
         Raises:
             PlanError, CaseError, CheckpointError, DeviceError: one sentence on what does not fit.
@@ -67,6 +70,7 @@ class Run:
         self.prepared: Prepared = prepare(case, card.rule, plan.box, card.spatial)
         self.shape = self.prepared.image.shape[1:]
         self.device = choose_device(plan.device)
+        self._autocast = autocast
         self._denoiser: Denoiser | None = None
 
     @property
@@ -91,8 +95,9 @@ class Run:
     def _bind(self, image: Tensor) -> Denoiser:
         window = self.checkpoint.card.window
         if np.prod(image.shape[2:]) <= WHOLE * np.prod(window):
-            return self.checkpoint.denoiser(image)
-        return Windowed(self.checkpoint.denoiser, image, window, halo=min(window) // 8)
+            return self.checkpoint.denoiser(image, self._autocast)
+        bind = partial(self.checkpoint.denoiser, autocast=self._autocast)
+        return Windowed(bind, image, window, halo=min(window) // 8)
 
     @property
     def windows(self) -> int:
@@ -190,6 +195,7 @@ class Run:
 def refuse_misfit(case: Case, checkpoint: Checkpoint) -> None:
     """Raise ``CaseError`` unless the case has the model's dimensions and channels."""
     card = checkpoint.card
+    refuse_other_task(card)
     if case.ndim < card.spatial:
         raise CaseError(
             f"{card.name} takes {card.spatial}D images, but this one is {case.ndim}D; choose another model or image."

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,7 +65,8 @@ class NetworkImageDenoiser:
             PlanError: a conditional network without a label, or a label with more classes than it knows.
         """
         told = torch.full((len(x),), level.told, device=x.device)
-        with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+        autocast = torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+        with exact_convolutions(), autocast:
             named = {"label": self._weights(label, x)} if self.labels else {}
             output = self.network(x, told, **named)
         alpha, sigma = x.new_tensor(level.alpha), x.new_tensor(level.sigma)
@@ -103,13 +105,21 @@ def clipped_eps(x: Tensor, eps: Tensor, level: Level, clip: Range | None) -> Ten
     return eps_from_x0(x, x0, level.alpha, level.sigma)
 
 
+def exact_convolutions() -> AbstractContextManager[None]:
+    """Convolutions in full float32 on GPUs, which else round their inputs to 10 bits (TF32).
+
+    The difference of two nearly equal predictions, divided by 1 - tau, would show that rounding.
+    """
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
 def class_gradient(classifier: Classifier, x: Tensor, told: float, target: int) -> Tensor:
     """``grad_x log p(target | x)`` at the time ``told`` to the classifier, shape of ``x``.
 
     The classifier's parameters get no gradient.
     """
     x = x.detach().clone()
-    with torch.inference_mode(False), torch.enable_grad():
+    with exact_convolutions(), torch.inference_mode(False), torch.enable_grad():
         # Cloned inside, because a tensor made in inference mode cannot be differentiated.
         x = x.clone().requires_grad_(True)
         logits = classifier(x, torch.full((len(x),), told, device=x.device))
@@ -202,5 +212,7 @@ class Labelled:
 
 def mixed_eps(denoiser: ImageDenoiser, x: Tensor, level: Level, labels: Sequence[tuple[float, Tensor]]) -> Tensor:
     """``sum_k w_k eps(x | y_k)``: a mixture of noises, one forward pass for each of the ``(weight, label)``."""
-    parts = [weight * denoiser.eps(x, level, label) for weight, label in labels]
-    return torch.stack(parts).sum(dim=0)
+    total = torch.zeros_like(x)
+    for weight, label in labels:
+        total = total + weight * denoiser.eps(x, level, label)
+    return total

@@ -148,7 +148,7 @@ def test_every_step_of_both_walks_is_that_of_the_published_code(published: Publi
         states = [golden["x_q"], *golden[f"x_{name}"]]
         guide = int(golden[f"y_{name}"][0])
         for k in range(len(walk) - 1):
-            reached = method._step(models, tensor(states[k]), label, guide, walk[k], walk[k + 1])
+            reached = method.moved(models, tensor(states[k]), label, guide, walk[k], walk[k + 1])
             np.testing.assert_allclose(reached, states[k + 1], atol=1e-4)  # stated for steps fed the stored state
 
 

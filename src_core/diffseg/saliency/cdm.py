@@ -18,14 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffseg.codec import Range
 from diffseg.denoise import x0_from_eps
 from diffseg.errors import PlanError
 from diffseg.guidance import (
     PUBLISHED_CLIP,
-    ImageDenoiser,
     class_gradient,
-    clipped_eps,
     guided_eps,
     mixed_eps,
     one_hot,
@@ -67,11 +64,10 @@ def path(times: tuple[Level, ...], q: int, steps: int, stride: int) -> tuple[Lev
 class LabelDifference(SaliencyMethod):
     """The settings and the walk that all variants share; they differ in ``walk`` and the constants below.
 
-    ``strength`` is that of a classifier's guidance, towards ``y1`` in one walk, ``y0`` in the other. ``clip`` is the
-    range to which the clean image is clipped in every step, ``gain`` a factor on the differences.
+    ``strength`` is that of a classifier's guidance, towards ``y1`` in one walk, ``y0`` in the other; ``gain`` a factor
+    on the differences.
     """
 
-    clip: ClassVar[Range | None] = None
     unit: ClassVar[str] = "intensity per unit of label"
 
     q: int = knob(400, low=1, high=9999, help="Q, the time step to which the image is noised")
@@ -117,19 +113,23 @@ class LabelDifference(SaliencyMethod):
         total = torch.zeros_like(x[:, 0])
         passes = (2 if self.strength else 0) + len(here) + len(there)
         for a, b in zip(levels, levels[1:], strict=False):
-            state = self._step(models, state, here, question.target, a, b)
-            other = self._step(models, other, there, question.background, a, b)
+            state = self.moved(models, state, here, question.target, a, b)
+            other = self.moved(models, other, there, question.background, a, b)
             total = total + self.gain * (state - other).sum(dim=1)
             yield Partial(total, passes)
 
-    def _step(self, models: Models, x: Tensor, label: MixedLabel, guide: int, a: Level, b: Level) -> Tensor:
-        denoiser: ImageDenoiser | None = models.denoiser
-        assert denoiser is not None
-        eps = clipped_eps(x, mixed_eps(denoiser, x, a, label), a, self.clip)
-        if self.strength:
-            assert models.classifier is not None
-            eps = guided_eps(eps, class_gradient(models.classifier, x, a.told, guide), a, self.strength)
-        return ddim_step(x, eps, a, b)
+    def moved(self, models: Models, x: Tensor, label: MixedLabel, guide: int, a: Level, b: Level) -> Tensor:
+        """One step of a walk: the networks are asked at ``a``, the state goes to ``b``."""
+        assert models.denoiser is not None
+        eps = mixed_eps(models.denoiser, x, a, label)
+        if not self.strength:
+            return self.step(x, eps, None, a, b)
+        assert models.classifier is not None
+        return self.step(x, eps, class_gradient(models.classifier, x, a.told, guide), a, b)
+
+    def step(self, x: Tensor, eps: Tensor, gradient: Tensor | None, a: Level, b: Level) -> Tensor:
+        """The state at ``b``, from the noise seen at ``a`` and the gradient of the classifier, if there is one."""
+        return ddim_step(x, eps if gradient is None else guided_eps(eps, gradient, a, self.strength), a, b)
 
 
 @SALIENCY.add("cdm", "Change of the denoised image with its label (CDM, as published in the paper)")
@@ -200,12 +200,25 @@ class CodeCDM(LabelDifference):
     """
 
     needs: ClassVar[tuple[Need, ...]] = ("denoiser",)
-    clip: ClassVar[Range | None] = PUBLISHED_CLIP
     unit: ClassVar[str] = "intensity"
 
     def walk(self, models: Models) -> tuple[Level, ...]:
         """See ``LabelDifference``: one below Q and on."""
         return path(models.times, self.q - 1, self.r, 1)
+
+    def step(self, x: Tensor, eps: Tensor, gradient: Tensor | None, a: Level, b: Level) -> Tensor:
+        """See ``LabelDifference``; every product and sum in the order, and in the float32, of the published code.
+
+        The map adds up differences of states that agree in four digits, so the order of rounding shows in it.
+        """
+        recip, root = x.new_tensor(1 / a.alpha), x.new_tensor(a.sigma / a.alpha)
+        abar, before = x.new_tensor(a.alpha**2), x.new_tensor(b.alpha**2)
+        clean = (recip * x - root * eps).clamp(*PUBLISHED_CLIP)
+        if gradient is not None:
+            eps = (recip * x - clean) / root - (1 - abar).sqrt() * (gradient * self.strength)
+            clean = recip * x - root * eps
+        eps = (recip * x - clean) / root
+        return clean * before.sqrt() + (1 - before).sqrt() * eps
 
 
 @SALIENCY.add("cg-cdm-code", "CG-CDM step by step as the authors' code computes it")

@@ -166,7 +166,7 @@ class SaliencyMethod(ABC):
             seconds += time.perf_counter() - begin
             step = state.step(part, maps, k * len(part), passes, seconds, finished=k == units)
             if k == units:
-                state.add(part, maps, step)
+                state.add(part, step)
             yield step
             begin = time.perf_counter()
 
@@ -183,12 +183,12 @@ SALIENCY: Registry[type[SaliencyMethod]] = Registry("saliency method")
 
 
 class _Tally:
-    """Sums over finished batches. Nothing is changed in place, so kept steps stay valid."""
+    """Means over finished draws. Nothing is changed in place, so kept steps stay valid."""
 
     def __init__(self, question: Question, draws: int, total: int) -> None:
         n, _, h, w = question.images.shape
-        self.sum, self.first = torch.zeros(n, h, w), torch.zeros(n, h, w)
-        self.count = torch.zeros(n)
+        self.mean = self.first = torch.zeros(n, h, w)
+        self.count = [0] * n
         self.draws, self.total = draws, total
         self.done, self.passes, self.seconds = 0, 0, 0.0
         self.note = ""
@@ -197,34 +197,26 @@ class _Tally:
         self, part: Sequence[tuple[int, int]], maps: Tensor, done: int, passes: int, seconds: float, finished: bool
     ) -> SaliencyStep:
         """The record of the finished batches and of one under way, or just finished."""
-        total, count = self._with(part, maps)
-        mean = total / count.clamp_min(1)[:, None, None]
-        if not finished:
-            # Half a draw would only dilute the whole ones.
-            old = self.count > 0
-            mean[old] = self.sum[old] / self.count[old][:, None, None]
+        mean, first = self.mean.clone(), self.first
+        for n in {n for _, n in part}:
+            # Half a draw would only dilute whole ones.
+            if finished or self.count[n] == 0:
+                rows = [k for k, (_, m) in enumerate(part) if m == n]
+                mean[n] = (self.count[n] * mean[n] + maps[rows].sum(dim=0)) / (self.count[n] + len(rows))
+        rows = [k for k, (d, _) in enumerate(part) if d == 0]
+        if rows:
+            first = first.index_copy(0, torch.tensor([part[k][1] for k in rows]), maps[rows])
         done += self.done
         draws = (done if finished else self.done) * self.draws // self.total
-        first = self._with_first(part, maps)
-        return SaliencyStep(
-            done, self.total, mean, first, draws, self.passes + passes, self.seconds + seconds, self.note
-        )
+        passes, seconds = self.passes + passes, self.seconds + seconds
+        return SaliencyStep(done, self.total, mean, first, draws, passes, seconds, self.note)
 
-    def add(self, part: Sequence[tuple[int, int]], maps: Tensor, step: SaliencyStep) -> None:
+    def add(self, part: Sequence[tuple[int, int]], step: SaliencyStep) -> None:
         """Count a finished batch, whose last record is ``step``."""
-        self.sum, self.count = self._with(part, maps)
-        self.first = step.first
+        for _, n in part:
+            self.count[n] += 1
+        self.mean, self.first = step.map, step.first
         self.done, self.passes, self.seconds = step.done, step.passes, step.seconds
-
-    def _with(self, part: Sequence[tuple[int, int]], maps: Tensor) -> tuple[Tensor, Tensor]:
-        index = torch.tensor([n for _, n in part])
-        return self.sum.index_add(0, index, maps), self.count.index_add(0, index, torch.ones(len(part)))
-
-    def _with_first(self, part: Sequence[tuple[int, int]], maps: Tensor) -> Tensor:
-        rows = [k for k, (d, _) in enumerate(part) if d == 0]
-        if not rows:
-            return self.first
-        return self.first.index_copy(0, torch.tensor([part[k][1] for k in rows]), maps[rows])
 
 
 def _too_large(question: Question) -> DeviceError:

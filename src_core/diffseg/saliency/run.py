@@ -14,12 +14,11 @@ from torch import Tensor
 from diffseg.case import Case
 from diffseg.checkpoint import Checkpoint, image_input
 from diffseg.devices import choose_device, release_memory
-from diffseg.errors import CheckpointError, DeviceError, PlanError
+from diffseg.errors import CaseError, CheckpointError, DeviceError, PlanError
 from diffseg.guidance import NetworkImageDenoiser, time_table
 from diffseg.noise import Level, NoiseSchedule, TableSchedule
 from diffseg.preprocess import Prepared, prepare
 from diffseg.records import from_dict
-from diffseg.run import refuse_misfit
 from diffseg.saliency.method import SALIENCY, WORDS, Models, Question, SaliencyMethod, SaliencyStep
 from diffseg.saliency.otsu import THRESHOLDS, largest_per_slice
 from diffseg.saliency_plan import ExplainPlan
@@ -60,7 +59,7 @@ class SaliencyRun:
         refuse_other_file(plan.model, plan.model_sha256, checkpoint)
         if classifier is not None and plan.classifier_sha256 is not None:
             refuse_other_file(str(plan.classifier), plan.classifier_sha256, classifier)
-        refuse_misfit(case, checkpoint)
+        refuse_other_channels(case, checkpoint)
         self.plan, self.case, self.checkpoint, self.classifier = plan, case, checkpoint, classifier
         self.method = method_of(plan.method, plan.settings)
         self.threshold = THRESHOLDS[plan.threshold]
@@ -157,7 +156,7 @@ def models_of(method: SaliencyMethod, checkpoint: Checkpoint, classifier: Checkp
             needed = " and ".join(WORDS[need] for need in method.needs)
             raise PlanError(f"{each.card.name} draws masks, but a saliency map needs {needed}; choose another model.")
         if each.card.spatial != 2:
-            raise PlanError(f"{each.card.name} takes volumes, but saliency is mapped slice by slice; choose another model.")
+            raise PlanError(f"{each.card.name} takes volumes, but saliency needs a slice model; choose another model.")
     if classifier is not None:
         refuse_pair(checkpoint, classifier)
     named = classifier or checkpoint
@@ -188,6 +187,16 @@ def refuse_pair(checkpoint: Checkpoint, classifier: Checkpoint) -> None:
         raise PlanError(
             f"The classifier {classifier.card.name} sees {len(classifier.card.channels)} channel(s), but "
             f"{checkpoint.card.name} draws images of {checkpoint.codec.channels}; give a classifier of the same images."
+        )
+
+
+def refuse_other_channels(case: Case, checkpoint: Checkpoint) -> None:
+    """Raise ``CaseError`` unless the case has the channels of the model."""
+    card = checkpoint.card
+    if len(case.image) != len(card.channels):
+        raise CaseError(
+            f"{card.name} expects {len(card.channels)} channel(s) ({', '.join(card.channels)}), but the case has "
+            f"{len(case.image)} ({', '.join(case.channels)}); give one image per channel, in that order."
         )
 
 

@@ -14,12 +14,13 @@ from torch import nn
 
 from diffseg.card import METADATA_KEY, Card, read_card
 from diffseg.codec import Codec, build_codec
-from diffseg.denoise import Head, NetworkDenoiser, build_head
+from diffseg.denoise import Denoiser, Head, NetworkDenoiser, build_head
 from diffseg.errors import CheckpointError
 from diffseg.nets import ARCHITECTURES
 from diffseg.nets.blocks import channels_last
 from diffseg.noise import SCHEDULES, NoiseSchedule
 from diffseg.records import from_dict, to_json
+from diffseg.self_condition import SelfConditioned, is_self_conditioned
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,14 +47,15 @@ class Checkpoint:
         """The noise schedule it was trained with."""
         return build_schedule(self.card)
 
-    def denoiser(self, image: torch.Tensor, autocast: torch.dtype | None = None) -> NetworkDenoiser:
+    def denoiser(self, image: torch.Tensor, autocast: torch.dtype | None = None) -> Denoiser:
         """The network bound to a prepared ``image (1, C, *S)``, on the device where network and image lie.
 
         Raises:
             CheckpointError: a model of another kind than one that draws masks of an image.
         """
         refuse_other_task(self.card)
-        return NetworkDenoiser(self.network, image_input(self.card, image), self.head, self.codec, autocast)
+        kind = SelfConditioned if is_self_conditioned(self.card) else NetworkDenoiser
+        return kind(self.network, image_input(self.card, image), self.head, self.codec, autocast)
 
 
 def image_input(card: Card, image: torch.Tensor) -> torch.Tensor:

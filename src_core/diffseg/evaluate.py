@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffseg.card import Card
+from diffseg.case import Case
 from diffseg.checkpoint import Checkpoint
-from diffseg.data import case_paths, read_names
+from diffseg.data import image_paths, rater_paths, read_names
 from diffseg.errors import CaseError
 from diffseg.io import read_case
 from diffseg.metrics.overlap import dice
@@ -37,7 +39,9 @@ def case_names(folder: Path, split: Path | None) -> list[str]:
     """
     if split is not None:
         return read_names(split)["validation"]
-    names = sorted(p.name.removesuffix(".nii.gz") for p in (folder / "labels").glob("*.nii.gz"))
+    labels = folder / "labels"
+    found = labels.iterdir() if labels.is_dir() else ()
+    names = sorted(p.name.removesuffix(".nii.gz") for p in found if p.is_dir() or p.name.endswith(".nii.gz"))
     if not names:
         raise CaseError(f"{folder} has no labels/*.nii.gz; give a folder with images/ and labels/ of the same names.")
     return names
@@ -48,17 +52,31 @@ def evaluate(
 ) -> Iterator[CaseScore]:
     """Scores case by case. With several members their majority is scored. ``choices`` go to ``plan_for``."""
     for name in names:
-        image, label = case_paths(folder, name)
-        case = read_case([image], [label], checkpoint.card.channels)
-        plan = plan_for(checkpoint.card, checkpoint.sha256, (image,), (label,), members=members, **choices)
+        images, raters = image_paths(folder, name, checkpoint.card.channels), rater_paths(folder, name)
+        case = read_case(images, raters, checkpoint.card.channels)
+        plan = plan_for(checkpoint.card, checkpoint.sha256, images, raters, members=members, **choices)
         job = Run(plan, case, checkpoint)
         ensemble = job.ensemble()
         for _ in job.grow(ensemble, members):
             pass
-        got, truth = ensemble.snapshot().consensus(0.5), next(iter(case.raters.values()))
-        pairs = [(got == k, truth == k) for k in range(1, len(checkpoint.card.classes))]
-        distances = tuple(hd95(a, b, case.spacing_mm) for a, b in pairs)
-        yield CaseScore(name, tuple(dice(a, b) for a, b in pairs), distances)
+        yield score(name, ensemble.snapshot().consensus(0.5), case, len(checkpoint.card.classes))
+
+
+def score(name: str, labels: NDArray[Any], case: Case, classes: int) -> CaseScore:
+    """One mask on the region of the whole case against its raters, averaged over those where a figure is defined."""
+    rows = []
+    for k in range(1, classes):
+        truths = [truth == k for truth in case.raters.values()]
+        overlap = [dice(labels == k, truth) for truth in truths]
+        distance = [hd95(labels == k, truth, case.spacing_mm) for truth in truths]
+        rows.append((finite_mean(overlap), finite_mean(distance)))
+    return CaseScore(name, tuple(r[0] for r in rows), tuple(r[1] for r in rows))
+
+
+def finite_mean(values: Sequence[float]) -> float:
+    """Mean of the finite values; NaN where there is none."""
+    good = [v for v in values if np.isfinite(v)]
+    return float(np.mean(good)) if good else float("nan")
 
 
 def summary(scores: Sequence[CaseScore], card: Card) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from diffseg.plan import SamplePlan
 from diffseg.preprocess import Prepared, prepare
 from diffseg.records import from_dict
 from diffseg.sample import SAMPLERS, Noise, Sampler, Step
+from diffseg.self_condition import SelfConditioned, is_self_conditioned
 from diffseg.windows import SliceNoise, Slicewise, Windowed, window_count
 
 # Members denoised together on a GPU; a CPU gains nothing from batches.
@@ -122,7 +123,17 @@ class Run:
         """The steps of one member: from noise, or a branch from a kept ``start`` with the noise of another ``seed``."""
         x = self.initial((member,)) if start is None else start.x.to(self.device)
         first = 0 if start is None else start.done
-        yield from self.sampler.steps(self.denoiser, x, self.noise((member,), seed), self.levels, first)
+        previous = None if start is None else start.x0.to(self.device)
+        denoiser = self._denoiser_after(previous)
+        yield from self.sampler.steps(denoiser, x, self.noise((member,), seed), self.levels, first, previous)
+
+    def _denoiser_after(self, previous: Tensor | None) -> Denoiser:
+        """The denoiser of one trajectory; a self-conditioned one remembers, so every trajectory gets its own."""
+        if is_self_conditioned(self.checkpoint.card):
+            self._denoiser = None
+            if isinstance(self.denoiser, SelfConditioned):
+                self.denoiser.previous = previous
+        return self.denoiser
 
     def ensemble(self) -> Ensemble:
         """An empty ensemble on the region of the case."""
@@ -156,7 +167,8 @@ class Run:
     def _grow_batch(
         self, ensemble: Ensemble, members: tuple[int, ...], done: int, total: int, note: str
     ) -> Iterator[Growth]:
-        steps = self.sampler.steps(self.denoiser, self.initial(members), self.noise(members), self.levels)
+        denoiser = self._denoiser_after(None)
+        steps = self.sampler.steps(denoiser, self.initial(members), self.noise(members), self.levels)
         for step in steps:
             snapshot = None
             if step.done == step.total:

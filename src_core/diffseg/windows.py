@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ def profile(start: int, window: int, size: int, halo: int, ramp: int) -> NDArray
 class Window:
     """One window: where it lies, its blending weight ``(*W)`` and the model bound to its part of the image."""
 
-    slices: tuple[slice, ...]
+    place: tuple[Any, ...]
     weight: Tensor
     denoiser: Denoiser
 
@@ -94,8 +95,8 @@ class Windowed:
                 line = torch.as_tensor(profile(s, side, size, halo, o - 2 * halo))
                 weight = weight[..., None] * line
             total[slices] += weight
-            part = image[(..., *slices)]
-            self.windows.append(Window(slices, weight.to(image.device), bind(part)))
+            everywhere: tuple[Any, ...] = (..., *slices)
+            self.windows.append(Window(everywhere, weight.to(image.device), bind(image[everywhere])))
         self.norm = (1 / total).to(image.device)
 
     def __len__(self) -> int:
@@ -105,11 +106,11 @@ class Windowed:
         """See ``Denoiser``; every field that the windows give is blended."""
         sums: dict[str, Tensor] = {}
         for w in self.windows:
-            prediction = w.denoiser(x[(..., *w.slices)], level)
+            prediction = w.denoiser(x[w.place], level)
             for name in FIELDS:
                 part = getattr(prediction, name)
                 if part is not None:
-                    sums.setdefault(name, torch.zeros_like(x))[(..., *w.slices)] += part * w.weight
+                    sums.setdefault(name, torch.zeros_like(x))[w.place] += part * w.weight
         return Prediction(**{name: total * self.norm for name, total in sums.items()})
 
 
@@ -134,11 +135,12 @@ class Slicewise:
 
 def joined(predictions: Sequence[Prediction], join: Callable[[list[Tensor]], Tensor]) -> Prediction:
     """One prediction from several, field by field; fields that the model does not give stay None."""
-    fields = {}
-    for name in FIELDS:
+
+    def field(name: str) -> Tensor | None:
         parts = [getattr(p, name) for p in predictions]
-        fields[name] = None if parts[0] is None else join(parts)
-    return Prediction(**fields)
+        return None if parts[0] is None else join(parts)
+
+    return Prediction(join([p.x0 for p in predictions]), field("eps"), field("variance_fraction"))
 
 
 @dataclass(frozen=True)

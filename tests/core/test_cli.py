@@ -149,7 +149,7 @@ def test_bad_scans_give_one_sentence_and_nothing_is_written(
         (["--roi", "5:2,0:4,0:4"], "5:2"),
         (["--roi", "900:950,0:4,0:4"], "900:950"),
         (["--roi", "all"], "all"),
-        (["--sampler", "euler"], "choose one of: ddim, ddpm"),
+        (["--sampler", "euler"], "no sampler called 'euler'"),
         (["--device", "tpu"], "tpu"),
         (["--seed", "-1"], "0 or more"),
     ],

@@ -102,8 +102,7 @@ def take(session: Session, update: Update) -> None:
     view = update.trajectory
     if view is not None and view.run_id > held.dropped:
         session.trajectory = view
-        if session.follow:
-            session.step = view.done
+        session.step = view.done if session.follow else min(session.step, view.done)
     if update.snapshot is not None and update.snapshot is not session.snapshot:
         _show_results(session, update.opened, update.snapshot, update.modes, update.maps)
     if update.note and (session.message is None or session.message.text != update.note):

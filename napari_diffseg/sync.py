@@ -24,6 +24,9 @@ from napari_diffseg.session import Plane, Session, session_for, unwrapped
 # Order of the last three axes for each plane; arrays are (z, y, x) running inferior, posterior, left.
 PLANES: dict[Plane, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 
+# How much of a view a region fills that is looked at side by side.
+FILLED = 0.9
+
 _syncs: WeakKeyDictionary[Any, LayerSync] = WeakKeyDictionary()
 
 
@@ -51,6 +54,8 @@ class LayerSync:
         self.users = 0
         self._connected: list[tuple[Any, Callable[..., Any]]] = []
         self._held = False
+        # Camera before it was put on a region, and as it was put there.
+        self._camera: tuple[Any, Any] | None = None
         session.view = self
         self.mirrors: list[Mirror] = [kind(self) for kind in MIRRORS]
         self.on(session.events.case, self._on_case)
@@ -216,12 +221,43 @@ class LayerSync:
         missed = [axis for axis, at in self.sliced() if not box.start[axis] <= at < box.stop[axis]]
         self._slice_at([(a + b - 1) // 2 for a, b in zip(box.start, box.stop, strict=True)], missed)
 
-    def side_by_side(self, on: bool) -> bool:
-        """Every layer in a view of its own, or all in one; tells whether that is a change."""
+    def side_by_side(self, on: bool, box: Box | None = None) -> bool:
+        """Every layer in a view of its own, filled by ``box``, or all in one as before; tells whether that is
+        a change. The smaller views are the one case where the camera moves; it goes back unless the person
+        moved it.
+        """
         grid = self.viewer.canvas.grid
-        changed = grid.enabled != on
+        if grid.enabled == on:
+            return False
         grid.enabled = on
-        return bool(changed)
+        camera = self.viewer.scene.camera
+        if on and box is not None and self.viewer.dims.ndisplay == 2:
+            before = (camera.center, camera.zoom)
+            self._fill_views(box)
+            self._camera = (before, (camera.center, camera.zoom))
+        elif not on and self._camera is not None:
+            before, moved = self._camera
+            if (camera.center, camera.zoom) == moved:
+                camera.center, camera.zoom = before
+            self._camera = None
+        return True
+
+    def _fill_views(self, box: Box) -> None:
+        """Camera on the middle of ``box``, which then fills each view of the grid but for a margin."""
+        viewer, frame = self.viewer, self.frame
+        assert frame is not None
+        ends = [frame.matrix @ np.array([*(np.array(end) - 0.5), 1.0]) for end in (box.start, box.stop)]
+        lead = viewer.dims.ndim - box.ndim
+        shown = [axis - lead for axis in viewer.dims.displayed]
+        if min(shown) < 0:
+            return  # a slider's axis is on display
+        low, high = (end[shown] for end in ends)
+        count = sum(layer.visible for layer in viewer.layers)
+        columns = int(np.ceil(np.sqrt(count)))  # napari's own arrangement
+        cell = np.array(viewer.canvas.size) / (np.ceil(count / columns), columns)
+        camera = viewer.scene.camera
+        camera.center = (0.0, *((low + high) / 2))
+        camera.zoom = float(FILLED * (cell / np.abs(high - low)).min())
 
     @property
     def frame(self) -> layerdata.Frame | None:

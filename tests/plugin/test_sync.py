@@ -122,14 +122,14 @@ def test_steps_not_yet_computed_are_out_of_reach(viewer: ViewerModel, session: S
     assert viewer.dims.current_step[0] == 1 == session.step
 
 
-def test_a_step_that_is_looked_at_is_redrawn_when_it_is_computed(viewer: ViewerModel, session: Session) -> None:
+def test_steps_that_nobody_looks_at_cost_no_drawing(viewer: ViewerModel, session: Session) -> None:
     commands.step_once(session)
     layer = role(viewer, "x0")
     drawn: list[int] = []
     layer.events.set_data.connect(lambda event: drawn.append(viewer.dims.current_step[0]))
     commands.set_follow(session, False)
     commands.resume(session)
-    assert drawn == [], "steps that nobody looks at cost no drawing"
+    assert drawn == []
     assert layer.data is session.trajectory.x0  # type: ignore[union-attr]
 
 
@@ -139,8 +139,30 @@ def test_scan_and_trajectory_lie_side_by_side_until_there_are_results(viewer: Vi
     commands.resume(session)
     assert not viewer.canvas.grid.enabled and role(viewer, "x0").blending == "additive"
     assert not role(viewer, "x").visible and role(viewer, "x0").visible
-    commands.play(session)
-    assert role(viewer, "x").visible and not viewer.canvas.grid.enabled, "with results there, all stay on the scan"
+    commands.step_once(session)
+    assert role(viewer, "x").visible and role(viewer, "x").opacity == 1
+    assert not viewer.canvas.grid.enabled, "with results there, all stay on the scan"
+
+
+def test_side_by_side_the_region_fills_the_views_and_the_camera_comes_back(
+    viewer: ViewerModel, session: Session
+) -> None:
+    camera = viewer.scene.camera
+    before = camera.center, camera.zoom
+    commands.step_once(session)
+    assert camera.center == pytest.approx((0, 19.5, 17.5)), "the middle of 12:28 and 10:26"
+    # 800 x 600 pixels in two by two views of 400 x 300 rows by columns, for 16 voxels of 1 mm, filled by 90
+    # %.
+    assert camera.zoom == pytest.approx(0.9 * 300 / 16)
+    commands.resume(session)
+    assert (camera.center, camera.zoom) == before
+    commands.reset(session)
+    viewer.layers.remove(role(viewer, "inner"))
+    viewer.layers.remove(role(viewer, "outer"))
+    commands.step_once(session)
+    camera.zoom = 7.0
+    commands.resume(session)
+    assert camera.zoom == 7.0, "the person's own view is kept"
 
 
 def test_a_grid_that_the_person_switched_on_is_left_alone(viewer: ViewerModel, session: Session) -> None:

@@ -58,7 +58,6 @@ class LayerSync:
         self._camera: tuple[Any, Any] | None = None
         session.view = self
         self.mirrors: list[Mirror] = [kind(self) for kind in MIRRORS]
-        self.on(session.events.case, self._on_case)
         self.on(session.events.plane, self._on_plane)
         self.on(viewer.dims.events.order, self._on_turned)
         self.on(viewer.dims.events.ndisplay, self._on_turned)
@@ -269,10 +268,11 @@ class LayerSync:
 
     def _adopt(self) -> None:
         """Take up what is there: the case of a scan that was opened before the dock."""
+        self._scans = self.find("scan")
         if self.session.case is None:
-            for layer in self.layers:
-                if self._offer(layer):
-                    break
+            any(self._offer(layer) for layer in self.layers)
+        elif not self._scans and self.session.frame is None:
+            self.show_scan()
         for mirror in self.mirrors:
             mirror.refresh()
 
@@ -283,15 +283,19 @@ class LayerSync:
             return commands.use_layers(session, [layer])
         return False
 
-    def _on_case(self, case: Any) -> None:
-        if case is None or self.find("scan") or self.session.frame is not None:
-            return
-        for data in layerdata.scan_layers(case):
-            self.add(data)
-        # One at a time: scans lie at the same place.
+    def show_scan(self) -> None:
+        """Add the layers of the case; other scans are hidden, since all lie at the same place."""
+        case = self.session.case
+        assert case is not None
         for layer in self.layers:
-            if own(layer).get("role") == "scan" and own(layer)["case"] is not case:
+            if own(layer).get("role") == "scan":
                 layer.visible = False
+        added = [self.add(data) for data in layerdata.scan_layers(case)]
+        self.scan_shown_by(added[: len(case.channels)])
+
+    def scan_shown_by(self, layers: Sequence[Any]) -> None:
+        """These layers show the case: when the person has removed them all, it is closed."""
+        self._scans = list(layers)
 
     def _on_inserted(self, event: Any) -> None:
         if not self._held:
@@ -300,19 +304,18 @@ class LayerSync:
     def _on_removed(self, event: Any) -> None:
         if self._held:
             return
-        noted = own(event.value)
         for mirror in self.mirrors:
             mirror.removed(event.value)
-        session = self.session
-        ours = noted.get("role") == "scan" and noted["case"] is session.case
-        if ours and not self.find("scan") and not session.blockers("open"):
-            session.case = None
+        if event.value in self._scans:
+            self._scans = [layer for layer in self._scans if layer is not event.value]
+            if not self._scans and not self.session.blockers("open"):
+                self.session.case = None
 
     def _on_plane(self, plane: Plane | None) -> None:
-        viewer, n = self.viewer, 3
-        if plane is None or viewer is None or viewer.dims.ndim < n or self._plane() == plane:
+        viewer = self.viewer
+        if plane is None or self._flat() or self._plane() == plane:
             return
-        lead = viewer.dims.ndim - n
+        lead = viewer.dims.ndim - 3
         order: Sequence[int] = PLANES.get(plane, (0, 1, 2))
         viewer.dims.ndisplay = 3 if plane == "3d" else 2
         viewer.dims.order = (*range(lead), *(lead + axis for axis in order))
@@ -321,9 +324,14 @@ class LayerSync:
     def _on_turned(self, event: Any = None) -> None:
         self.session.plane = self._plane()
 
+    def _flat(self) -> bool:
+        case = self.session.case
+        return self.viewer.dims.ndim < 3 or (case is not None and case.ndim < 3)
+
     def _plane(self) -> Plane | None:
+        """The plane on display, None for a flat scan or axes in another order."""
         dims = self.viewer.dims
-        if dims.ndim < 3:
+        if self._flat():
             return None
         if dims.ndisplay == 3:
             return "3d"

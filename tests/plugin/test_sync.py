@@ -15,13 +15,14 @@ from napari.layers import Image, Labels, Layer
 from napari.utils._proxies import PublicOnlyProxy
 from plugin_cases import gradient, scan_file
 from pytestqt.qtbot import QtBot
+from scans import save_nifti
 
 from diffseg.grid import Box
 from napari_diffseg import commands, layerdata, reader, samples, sync
 from napari_diffseg.layerdata import own
 from napari_diffseg.runs import live
 from napari_diffseg.session import Session, session_for
-from oracle import save_tiny
+from oracle import save_tiny, tiny_card
 
 
 @pytest.fixture
@@ -513,12 +514,54 @@ def test_results_lie_on_the_layer_of_another_reader(viewer: ViewerModel, model: 
     commands.play(session)
     commands.promote(session, "mode:1")
     assert layer.metadata == before, "a layer that is not ours is left as it is"
+    assert roles(viewer) == ["?", "x", "x0", "inner", "outer", "mask"], "and not shown twice"
     mask = role(viewer, "mask")
     assert mask.extent.world == pytest.approx(layer.extent.world)
     inner = role(viewer, "inner")
     # Voxel (2, 3, 4) of the case is (19 - 2, 3, 4) of the layer, whose z runs the other way.
     assert inner.data_to_world((0, 0, 0)) == pytest.approx(layer.data_to_world((17, 3, 4)))
     assert viewer.layers.extent.units is not None
+
+
+def test_two_scans_become_the_channels_of_one_case_without_being_shown_twice(
+    viewer: ViewerModel, tmp_path: Path
+) -> None:
+    save_tiny(tmp_path / "two.safetensors", tiny_card(channels=2))
+    session = sync.attach(viewer)
+    session.inline = True
+    commands.choose_model(session, tmp_path / "two.safetensors")
+    for name in ("flair.nii", "t1.nii"):
+        viewer.add_layer(Layer.create(*reader.read(str(scan_file(tmp_path / name)))[0]))
+    assert session.blockers("play")[0].startswith("Tiny expects 2 channels")
+    assert commands.use_layers(session, list(viewer.layers)) and session.blockers("play") == []
+    assert roles(viewer) == ["scan", "scan"] and session.files == (tmp_path / "flair.nii", tmp_path / "t1.nii")
+    commands.play(session)
+    assert roles(viewer) == ["scan", "scan", "x", "x0", "inner", "outer"]
+    viewer.layers.remove(viewer.layers[0])
+    assert session.case is not None
+    viewer.layers.remove(viewer.layers[0])
+    assert session.case is None and len(viewer.layers) == 0
+
+
+def test_flat_scans_go_the_whole_way_too(viewer: ViewerModel, tmp_path: Path) -> None:
+    save_tiny(tmp_path / "flat.safetensors", tiny_card(spatial=2))
+    session = sync.attach(viewer)
+    session.inline = True
+    commands.choose_model(session, tmp_path / "flat.safetensors")
+    commands.open_files(session, [save_nifti(tmp_path / "slice.nii", gradient((60, 50, 1)))])
+    assert session.roi == Box((17, 22), (33, 38))
+    commands.show_region_box(session, True)
+    drag(role(viewer, "region"), lambda corners: corners + (4, -3))
+    assert session.roi == Box((21, 19), (37, 35))
+    commands.show_region_box(session, False)
+    commands.play(session)
+    commands.set_plane(session, "coronal")
+    assert viewer.dims.ndim == 3 and viewer.dims.order == (0, 1, 2) and viewer.dims.current_step[0] == 3
+    commands.grow_ensemble(session, 2)
+    commands.promote(session, "mode:1")
+    commands.save_mask(session, tmp_path / "mask.nii.gz")
+    saved = reader.read(str(tmp_path / "mask.nii.gz"))[0][0]
+    assert session.mask is not None and saved.any() and (saved == session.mask.labels).all()
 
 
 # ---- coming and going ----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from napari.utils._proxies import PublicOnlyProxy
@@ -18,7 +20,8 @@ from pytestqt.qtbot import QtBot
 from scans import save_nifti
 
 from diffseg.grid import Box
-from napari_diffseg import commands, layerdata, reader, samples, sync
+from diffseg.nets.unet import UNet
+from napari_diffseg import commands, layerdata, reader, runs, samples, sync
 from napari_diffseg.layerdata import own
 from napari_diffseg.runs import live
 from napari_diffseg.session import Session, session_for
@@ -685,6 +688,31 @@ def test_closing_the_viewer_in_the_middle_of_a_run_stops_it_within_a_step(
     commands.shutdown(session)
     assert job.over and not job._thread.is_alive() and session.job.state == "idle"
     assert live(session).opened is None and session_for(viewer) is session
+
+
+def test_closing_does_not_wait_for_a_step_that_takes_long_but_frees_the_device_after_it(
+    qtbot: QtBot, viewer: ViewerModel, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = prepared(viewer, model, tmp_path, inline=False)
+    reached, go_on = threading.Event(), threading.Event()
+    forward = UNet.forward
+
+    def slow(network: UNet, *args: torch.Tensor) -> torch.Tensor:
+        reached.set()
+        assert go_on.wait(60)
+        return forward(network, *args)
+
+    monkeypatch.setattr(UNet, "forward", slow)
+    monkeypatch.setattr(runs, "CLOSING_S", 0.05)
+    commands.play(session)
+    qtbot.waitUntil(reached.is_set, timeout=60_000)
+    opened = live(session).opened
+    commands.shutdown(session)
+    assert session.view is None and session.job.state == "cancelling"
+    go_on.set()
+    qtbot.waitUntil(lambda: session.job.state == "idle", timeout=60_000)
+    assert live(session).opened is None and session.checkpoint is None
+    assert opened is None or opened.run._denoiser is None
 
 
 def test_pictures_show_the_mask_in_the_models_colours(make_napari_viewer: Any, model: Path, tmp_path: Path) -> None:

@@ -178,10 +178,15 @@ class Job:
                 self._count(record)
                 self._mail.post((record, self._clock.tick(record)))
         except Cancelled:
-            return Outcome("cancelled", f"{self.state.name} was stopped.")
+            return self._stopped()
         except BaseException as error:  # noqa: BLE001 - whatever happens ends in one outcome
-            return failure(self.state.name, error)
+            failed = failure(self.state.name, error)
+            # Nobody waits for the result of a run that was stopped, so its last troubles are only noted.
+            return replace(self._stopped(), details=failed.details) if self._cancelled else failed
         return None
+
+    def _stopped(self) -> Outcome:
+        return Outcome("cancelled", f"{self.state.name} was stopped.")
 
     def _count(self, record: Record) -> None:
         with self._gate:

@@ -22,8 +22,11 @@ from diffseg.modes import Mode
 from napari_diffseg.session import Maps, MaskState, TrajectoryView, mode_words
 
 
-def _rgba(*colors: str) -> list[list[float]]:
-    return [[*(int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)), 1.0] for c in colors]
+def _from_nothing(name: str, *colors: str) -> dict[str, Any]:
+    """A colormap of evenly spaced colours whose zero, and only that, is transparent."""
+    opaque = [[*(int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)), 1.0] for c in colors]
+    controls = [0.0, 0.02, *(i / (len(colors) - 1) for i in range(1, len(colors)))]
+    return {"name": f"{name} from transparent", "colors": [[*opaque[0][:3], 0.0], *opaque], "controls": controls}
 
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -36,12 +39,9 @@ MODE_COLORS = ("#0072b2", "#d55e00", "#cc79a7", "#f0e442", "#009e73", "#56b4e9",
 RATER_GREYS = ("#f2f2f2", "#bdbdbd", "#8c8c8c", "#d9d9d9", "#a6a6a6", "#737373")
 CLASS_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#f0e442")
 
-# Viridis, but see-through at 0; the other colormaps begin with black, which adds nothing.
-VIRIDIS: dict[str, Any] = {
-    "name": "viridis from transparent",
-    "colors": [[0.27, 0.0, 0.33, 0.0], *_rgba("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")],
-    "controls": [0.0, 0.02, 0.25, 0.5, 0.75, 1.0],
-}
+# Viridis and magma, but see-through at 0.
+VIRIDIS = _from_nothing("viridis", "#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
+MAGMA = _from_nothing("magma", "#000004", "#51127c", "#b73779", "#fc8961", "#fcfdbf")
 
 # Robust display range of a scan, in percent, estimated on at most so many voxels.
 DISPLAY_PERCENT = (0.5, 99.8)
@@ -172,7 +172,7 @@ def map_layer(name: str, maps: Maps, classes: Sequence[ClassInfo], case: Case, f
         line = {"colormap": label_colors(colors), "features": table, "contour": CONTOUR_PIXELS}
         return values, {"name": layer_name(case, words), **line, **common}, "labels"
     colormap, top = {
-        "variance": ("magma", 0.25),
+        "variance": (MAGMA, 0.25),
         "entropy": (VIRIDIS, float(np.log(max(2, len(classes))))),
         "mean": ("gray", 1.0),
     }[name]

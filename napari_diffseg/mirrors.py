@@ -11,12 +11,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from diffseg.grid import Box
 from napari_diffseg import layerdata
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mask_mirror import MaskMirror
 from napari_diffseg.region_mirror import RegionMirror
 from napari_diffseg.session import MAP_NAMES, Maps, TrajectoryView
 from napari_diffseg.stage import Stage
+
+# How strongly x̂0 still shines on the scan once there are results.
+FAINT = 0.4
 
 
 class Mirror(Protocol):
@@ -32,13 +36,16 @@ class Mirror(Protocol):
 
 
 class TrajectoryMirror:
-    """``x_t`` and ``x̂0`` with a step axis that follows the run."""
+    """``x_t`` and ``x̂0`` with a step axis that follows the run.
+
+    The worker fills slots that are out of reach of the slider, so nothing on display ever needs to be
+    redrawn.
+    """
 
     def __init__(self, stage: Stage) -> None:
         self.stage, self.session = stage, stage.session
         self._layers: dict[str, Any] = {}
         self._run: int | None = None
-        self._done = 0
         self._own_grid = False
         stage.on(self.session.events.trajectory, self.refresh)
         stage.on(self.session.events.step, self._on_step)
@@ -53,7 +60,6 @@ class TrajectoryMirror:
             return
         if view.run_id != self._run:
             self._begin(view)
-        self._redraw(view)
         self._on_step()
 
     def removed(self, layer: Any) -> None:
@@ -63,30 +69,32 @@ class TrajectoryMirror:
         """The layers of an earlier run are used again, with whatever look the person gave them."""
         case, frame = self.session.case, self.stage.frame
         assert case is not None and frame is not None
-        self._run, self._done = view.run_id, view.done
+        self._run = view.run_id
         for which in ("x", "x0"):
             data = layerdata.trajectory_layer(view, which, case, frame)
             old = self._layers.get(which) or next(iter(self.stage.find(which)), None)
             if old is not None and old.ndim == data[0].ndim:
                 replace(old, data)
-                old.visible = True
+                if old.opacity == FAINT:
+                    old.visible, old.opacity = True, 1.0
                 self._layers[which] = old
             else:
                 self._layers[which] = self.stage.add(data, self.stage.top())
         self._on_side_by_side()
+
+    def _box(self) -> Box:
+        """The region of the case that the window covers."""
+        view = self.session.trajectory
+        assert view is not None
+        ends = [np.array(view.offset) + np.array(view.step) * (np.array(i) - 0.5) for i in ((0,), view.x.shape[1:])]
+        start, stop = (tuple(np.rint(end + 0.5).astype(int)) for end in ends)
+        return Box(start, stop)
 
     def _forget(self) -> None:
         layers, self._layers, self._run = self._layers, {}, None
         for layer in layers.values():
             self.stage.drop(layer)
         self._leave_grid()
-
-    def _redraw(self, view: TrajectoryView) -> None:
-        """Needed only where the person already looks at a slot that was filled just now."""
-        before, self._done = self._done, view.done
-        for layer in self._layers.values():
-            if before < self.stage.position(self.stage.slider(layer)) <= view.done:
-                layer.refresh(extent=False, thumbnail=False, highlight=False)
 
     def _on_step(self) -> None:
         for layer in self._layers.values():
@@ -108,19 +116,25 @@ class TrajectoryMirror:
 
     def _on_side_by_side(self) -> None:
         """Only while there is nothing but scan and trajectory, since every layer gets a view."""
-        alone = len(self.stage.layers) <= len(self._layers) + 1
+        alone = sum(layer.visible for layer in self.stage.layers) <= len(self._layers) + 1
         if self.session.side_by_side and len(self._layers) == 2 and alone:
-            self._own_grid = self.stage.side_by_side(True) or self._own_grid
+            self._own_grid = self.stage.side_by_side(True, self._box()) or self._own_grid
             self._blend("opaque", "additive")
         elif not self.session.side_by_side:
             self._leave_grid()
 
     def _on_maps(self) -> None:
-        """Results are shown on the scan, so the views of the trajectory go back onto it as well."""
-        if self.session.maps is not None and self._own_grid:
-            self._leave_grid()
-            if "x" in self._layers:
-                self._layers["x"].visible = False
+        """Results are shown on the scan, so the trajectory goes back onto it and must not hide it."""
+        if self.session.maps is None:
+            return
+        self._leave_grid()
+        view = self.session.trajectory
+        if view is not None and view.done == view.total:
+            for which, layer in self._layers.items():
+                if layer.opacity == 1.0:
+                    layer.opacity = FAINT
+                    if which == "x":
+                        layer.visible = False
 
     def _leave_grid(self) -> None:
         if self._own_grid:

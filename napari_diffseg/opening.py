@@ -77,9 +77,10 @@ def _case_words(session: Session) -> str:
 @command("open")
 def use_layers(session: Session, layers: Sequence[Any], raters: Sequence[Any] = ()) -> None:
     """Make a case of Image layers, one per channel, and Labels layers as raters."""
-    found = case_from_layers([unwrapped(la) for la in layers], [unwrapped(la) for la in raters])
+    layers = [unwrapped(layer) for layer in layers]
+    found = case_from_layers(layers, [unwrapped(layer) for layer in raters])
     if found.case is not session.case:
-        _adopt(session, found.case, found.files, found.rater_files, found.frame)
+        _adopt(session, found.case, found.files, found.rater_files, found.frame, layers)
     if found.note:
         session.message = Message(found.note, "info")
 
@@ -90,9 +91,16 @@ def _adopt(
     files: tuple[Path, ...],
     raters: tuple[Path, ...],
     frame: Frame | None = None,
+    layers: Sequence[Any] = (),
 ) -> None:
+    """A new case, shown by ``layers`` already or by new ones, with the model and region that suit it."""
     session.case = case
     session.files, session.rater_files, session.frame = files, raters, frame
+    if session.view is not None:
+        if layers:
+            session.view.scan_shown_by(layers)
+        else:
+            session.view.show_scan()
     sample = _sample_of(files)
     if sample is not None:
         _take_model(session, find_model(sample.model))

@@ -102,8 +102,7 @@ def take(session: Session, update: Update) -> None:
     view = update.trajectory
     if view is not None and view.run_id > held.dropped:
         session.trajectory = view
-        if session.follow:
-            session.step = view.done
+        session.step = view.done if session.follow else min(session.step, view.done)
     if update.snapshot is not None and update.snapshot is not session.snapshot:
         _show_results(session, update.opened, update.snapshot, update.modes, update.maps)
     if update.note and (session.message is None or session.message.text != update.note):
@@ -161,10 +160,19 @@ def shutdown(session: Session) -> None:
     held = live(session)
     if held.saving is not None:
         held.saving.wait(CLOSING_S)
-    if held.job is not None:
-        job = held.job
+    job = held.job
+    if job is not None:
         job.cancel()
-        job.wait(CLOSING_S)
+        if not job.wait(CLOSING_S):
+            # Its step may still be using the device.
+            job.finished.connect(functools.partial(_free, session))
+            return
+    _free(session)
+
+
+def _free(session: Session, outcome: Outcome | None = None) -> None:
+    """Forgets model and run, and gives the device's memory back."""
+    held = live(session)
     opened, held.opened = held.opened, None
     session.checkpoint = None
     if opened is not None:

@@ -166,6 +166,14 @@ class View(Protocol):
         """Voxel coordinates of the case at the centre of the view, None without a case."""
         ...
 
+    def show_scan(self) -> None:
+        """Add the layers of the case."""
+        ...
+
+    def scan_shown_by(self, layers: Sequence[Any]) -> None:
+        """These layers show the case already."""
+        ...
+
     def look_at(self, voxel: Sequence[float]) -> None:
         """Move to the slices through a voxel of the case."""
         ...

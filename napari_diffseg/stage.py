@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from diffseg.grid import Box
 from napari_diffseg.layerdata import Frame, LayerData
 from napari_diffseg.session import Session
 
@@ -73,6 +74,8 @@ class Stage(Protocol):
         """``(axis of the case, current voxel)`` of each spatial axis that is not displayed."""
         ...
 
-    def side_by_side(self, on: bool) -> bool:
-        """Every layer in a view of its own, or all in one; tells whether that is a change."""
+    def side_by_side(self, on: bool, box: Box | None = None) -> bool:
+        """Every layer in a view of its own filled by ``box``, or all in one; tells whether that is a
+        change.
+        """
         ...

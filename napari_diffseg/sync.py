@@ -24,6 +24,9 @@ from napari_diffseg.session import Plane, Session, session_for, unwrapped
 # Order of the last three axes for each plane; arrays are (z, y, x) running inferior, posterior, left.
 PLANES: dict[Plane, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 
+# How much of a view a region fills that is looked at side by side.
+FILLED = 0.9
+
 _syncs: WeakKeyDictionary[Any, LayerSync] = WeakKeyDictionary()
 
 
@@ -51,9 +54,10 @@ class LayerSync:
         self.users = 0
         self._connected: list[tuple[Any, Callable[..., Any]]] = []
         self._held = False
+        # Camera before it was put on a region, and as it was put there.
+        self._camera: tuple[Any, Any] | None = None
         session.view = self
         self.mirrors: list[Mirror] = [kind(self) for kind in MIRRORS]
-        self.on(session.events.case, self._on_case)
         self.on(session.events.plane, self._on_plane)
         self.on(viewer.dims.events.order, self._on_turned)
         self.on(viewer.dims.events.ndisplay, self._on_turned)
@@ -216,12 +220,43 @@ class LayerSync:
         missed = [axis for axis, at in self.sliced() if not box.start[axis] <= at < box.stop[axis]]
         self._slice_at([(a + b - 1) // 2 for a, b in zip(box.start, box.stop, strict=True)], missed)
 
-    def side_by_side(self, on: bool) -> bool:
-        """Every layer in a view of its own, or all in one; tells whether that is a change."""
+    def side_by_side(self, on: bool, box: Box | None = None) -> bool:
+        """Every layer in a view of its own, filled by ``box``, or all in one as before; tells whether that is
+        a change. The smaller views are the one case where the camera moves; it goes back unless the person
+        moved it.
+        """
         grid = self.viewer.canvas.grid
-        changed = grid.enabled != on
+        if grid.enabled == on:
+            return False
         grid.enabled = on
-        return bool(changed)
+        camera = self.viewer.scene.camera
+        if on and box is not None and self.viewer.dims.ndisplay == 2:
+            before = (camera.center, camera.zoom)
+            self._fill_views(box)
+            self._camera = (before, (camera.center, camera.zoom))
+        elif not on and self._camera is not None:
+            before, moved = self._camera
+            if (camera.center, camera.zoom) == moved:
+                camera.center, camera.zoom = before
+            self._camera = None
+        return True
+
+    def _fill_views(self, box: Box) -> None:
+        """Camera on the middle of ``box``, which then fills each view of the grid but for a margin."""
+        viewer, frame = self.viewer, self.frame
+        assert frame is not None
+        ends = [frame.matrix @ np.array([*(np.array(end) - 0.5), 1.0]) for end in (box.start, box.stop)]
+        lead = viewer.dims.ndim - box.ndim
+        shown = [axis - lead for axis in viewer.dims.displayed]
+        if min(shown) < 0:
+            return  # a slider's axis is on display
+        low, high = (end[shown] for end in ends)
+        count = sum(layer.visible for layer in viewer.layers)
+        columns = int(np.ceil(np.sqrt(count)))  # napari's own arrangement
+        cell = np.array(viewer.canvas.size) / (np.ceil(count / columns), columns)
+        camera = viewer.scene.camera
+        camera.center = (0.0, *((low + high) / 2))
+        camera.zoom = float(FILLED * (cell / np.abs(high - low)).min())
 
     @property
     def frame(self) -> layerdata.Frame | None:
@@ -233,10 +268,11 @@ class LayerSync:
 
     def _adopt(self) -> None:
         """Take up what is there: the case of a scan that was opened before the dock."""
+        self._scans = self.find("scan")
         if self.session.case is None:
-            for layer in self.layers:
-                if self._offer(layer):
-                    break
+            any(self._offer(layer) for layer in self.layers)
+        elif not self._scans and self.session.frame is None:
+            self.show_scan()
         for mirror in self.mirrors:
             mirror.refresh()
 
@@ -247,15 +283,19 @@ class LayerSync:
             return commands.use_layers(session, [layer])
         return False
 
-    def _on_case(self, case: Any) -> None:
-        if case is None or self.find("scan") or self.session.frame is not None:
-            return
-        for data in layerdata.scan_layers(case):
-            self.add(data)
-        # One at a time: scans lie at the same place.
+    def show_scan(self) -> None:
+        """Add the layers of the case; other scans are hidden, since all lie at the same place."""
+        case = self.session.case
+        assert case is not None
         for layer in self.layers:
-            if own(layer).get("role") == "scan" and own(layer)["case"] is not case:
+            if own(layer).get("role") == "scan":
                 layer.visible = False
+        added = [self.add(data) for data in layerdata.scan_layers(case)]
+        self.scan_shown_by(added[: len(case.channels)])
+
+    def scan_shown_by(self, layers: Sequence[Any]) -> None:
+        """These layers show the case: when the person has removed them all, it is closed."""
+        self._scans = list(layers)
 
     def _on_inserted(self, event: Any) -> None:
         if not self._held:
@@ -264,19 +304,18 @@ class LayerSync:
     def _on_removed(self, event: Any) -> None:
         if self._held:
             return
-        noted = own(event.value)
         for mirror in self.mirrors:
             mirror.removed(event.value)
-        session = self.session
-        ours = noted.get("role") == "scan" and noted["case"] is session.case
-        if ours and not self.find("scan") and not session.blockers("open"):
-            session.case = None
+        if event.value in self._scans:
+            self._scans = [layer for layer in self._scans if layer is not event.value]
+            if not self._scans and not self.session.blockers("open"):
+                self.session.case = None
 
     def _on_plane(self, plane: Plane | None) -> None:
-        viewer, n = self.viewer, 3
-        if plane is None or viewer is None or viewer.dims.ndim < n or self._plane() == plane:
+        viewer = self.viewer
+        if plane is None or self._flat() or self._plane() == plane:
             return
-        lead = viewer.dims.ndim - n
+        lead = viewer.dims.ndim - 3
         order: Sequence[int] = PLANES.get(plane, (0, 1, 2))
         viewer.dims.ndisplay = 3 if plane == "3d" else 2
         viewer.dims.order = (*range(lead), *(lead + axis for axis in order))
@@ -285,9 +324,14 @@ class LayerSync:
     def _on_turned(self, event: Any = None) -> None:
         self.session.plane = self._plane()
 
+    def _flat(self) -> bool:
+        case = self.session.case
+        return self.viewer.dims.ndim < 3 or (case is not None and case.ndim < 3)
+
     def _plane(self) -> Plane | None:
+        """The plane on display, None for a flat scan or axes in another order."""
         dims = self.viewer.dims
-        if dims.ndim < 3:
+        if self._flat():
             return None
         if dims.ndisplay == 3:
             return "3d"

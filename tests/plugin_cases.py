@@ -31,8 +31,6 @@ def case_of(
     return Case(image, origin.display_grid(), tuple(f"C{i}" for i in range(channels)), raters, origin, "scan")
 
 
-def scan_file(
-    path: Path, shape: tuple[int, int, int] = (20, 24, 18), affine: NDArray[Any] | None = None
-) -> Path:
+def scan_file(path: Path, shape: tuple[int, int, int] = (20, 24, 18), affine: NDArray[Any] | None = None) -> Path:
     """A NIfTI scan in file order ``shape``."""
     return save_nifti(path, gradient(shape), np.diag([-1.0, -1.0, -1.0, 1.0]) if affine is None else affine)

@@ -41,7 +41,10 @@ def describe(device: torch.device) -> str:
     """The device in words for a status line, such as ``CPU, 2 threads``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type.upper()
+    if device.type != "cpu":
+        return device.type.upper()
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -100,9 +100,7 @@ def test_what_depends_on_a_field_is_cleared_before_its_observers_are_told(source
     for name in DEPENDS:
         object.__setattr__(session, name, FILLED.get(name, object()))
     at_telling: dict[str, Any] = {}
-    getattr(session.events, source).connect(
-        lambda *_: at_telling.update({n: getattr(session, n) for n in DEPENDS})
-    )
+    getattr(session.events, source).connect(lambda *_: at_telling.update({n: getattr(session, n) for n in DEPENDS}))
     setattr(session, source, object())
     fresh = Session()
     for name, sources in DEPENDS.items():
@@ -134,9 +132,7 @@ def test_blockers_name_what_a_person_would_do_first() -> None:
     assert session.blockers("play") == ["Ensemble is not finished: wait for it, or stop it."]
     assert session.blockers("pause") == [] and session.blockers("step") != []
     session.job = JobState("First mask", "paused")
-    assert (
-        session.blockers("step") == [] and session.blockers("resume") == [] and session.blockers("grow") != []
-    )
+    assert session.blockers("step") == [] and session.blockers("resume") == [] and session.blockers("grow") != []
     session.job = JobState("First mask", "cancelling")
     assert session.blockers("cancel") != []
 

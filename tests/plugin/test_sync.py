@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -10,18 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from napari.utils._proxies import PublicOnlyProxy
 from plugin_cases import gradient, scan_file
 from pytestqt.qtbot import QtBot
+from scans import save_nifti
 
 from diffseg.grid import Box
-from napari_diffseg import commands, layerdata, reader, samples, sync
+from diffseg.nets.unet import UNet
+from napari_diffseg import commands, layerdata, reader, runs, samples, sync
 from napari_diffseg.layerdata import own
 from napari_diffseg.runs import live
 from napari_diffseg.session import Session, session_for
-from oracle import save_tiny
+from oracle import save_tiny, tiny_card
 
 
 @pytest.fixture
@@ -122,14 +126,14 @@ def test_steps_not_yet_computed_are_out_of_reach(viewer: ViewerModel, session: S
     assert viewer.dims.current_step[0] == 1 == session.step
 
 
-def test_a_step_that_is_looked_at_is_redrawn_when_it_is_computed(viewer: ViewerModel, session: Session) -> None:
+def test_steps_that_nobody_looks_at_cost_no_drawing(viewer: ViewerModel, session: Session) -> None:
     commands.step_once(session)
     layer = role(viewer, "x0")
     drawn: list[int] = []
     layer.events.set_data.connect(lambda event: drawn.append(viewer.dims.current_step[0]))
     commands.set_follow(session, False)
     commands.resume(session)
-    assert drawn == [], "steps that nobody looks at cost no drawing"
+    assert drawn == []
     assert layer.data is session.trajectory.x0  # type: ignore[union-attr]
 
 
@@ -139,8 +143,30 @@ def test_scan_and_trajectory_lie_side_by_side_until_there_are_results(viewer: Vi
     commands.resume(session)
     assert not viewer.canvas.grid.enabled and role(viewer, "x0").blending == "additive"
     assert not role(viewer, "x").visible and role(viewer, "x0").visible
-    commands.play(session)
-    assert role(viewer, "x").visible and not viewer.canvas.grid.enabled, "with results there, all stay on the scan"
+    commands.step_once(session)
+    assert role(viewer, "x").visible and role(viewer, "x").opacity == 1
+    assert not viewer.canvas.grid.enabled, "with results there, all stay on the scan"
+
+
+def test_side_by_side_the_region_fills_the_views_and_the_camera_comes_back(
+    viewer: ViewerModel, session: Session
+) -> None:
+    camera = viewer.scene.camera
+    before = camera.center, camera.zoom
+    commands.step_once(session)
+    assert camera.center == pytest.approx((0, 19.5, 17.5)), "the middle of 12:28 and 10:26"
+    # 800 x 600 pixels in two by two views of 400 x 300 rows by columns, for 16 voxels of 1 mm, filled by 90
+    # %.
+    assert camera.zoom == pytest.approx(0.9 * 300 / 16)
+    commands.resume(session)
+    assert (camera.center, camera.zoom) == before
+    commands.reset(session)
+    viewer.layers.remove(role(viewer, "inner"))
+    viewer.layers.remove(role(viewer, "outer"))
+    commands.step_once(session)
+    camera.zoom = 7.0
+    commands.resume(session)
+    assert camera.zoom == 7.0, "the person's own view is kept"
 
 
 def test_a_grid_that_the_person_switched_on_is_left_alone(viewer: ViewerModel, session: Session) -> None:
@@ -491,12 +517,54 @@ def test_results_lie_on_the_layer_of_another_reader(viewer: ViewerModel, model: 
     commands.play(session)
     commands.promote(session, "mode:1")
     assert layer.metadata == before, "a layer that is not ours is left as it is"
+    assert roles(viewer) == ["?", "x", "x0", "inner", "outer", "mask"], "and not shown twice"
     mask = role(viewer, "mask")
     assert mask.extent.world == pytest.approx(layer.extent.world)
     inner = role(viewer, "inner")
     # Voxel (2, 3, 4) of the case is (19 - 2, 3, 4) of the layer, whose z runs the other way.
     assert inner.data_to_world((0, 0, 0)) == pytest.approx(layer.data_to_world((17, 3, 4)))
     assert viewer.layers.extent.units is not None
+
+
+def test_two_scans_become_the_channels_of_one_case_without_being_shown_twice(
+    viewer: ViewerModel, tmp_path: Path
+) -> None:
+    save_tiny(tmp_path / "two.safetensors", tiny_card(channels=2))
+    session = sync.attach(viewer)
+    session.inline = True
+    commands.choose_model(session, tmp_path / "two.safetensors")
+    for name in ("flair.nii", "t1.nii"):
+        viewer.add_layer(Layer.create(*reader.read(str(scan_file(tmp_path / name)))[0]))
+    assert session.blockers("play")[0].startswith("Tiny expects 2 channels")
+    assert commands.use_layers(session, list(viewer.layers)) and session.blockers("play") == []
+    assert roles(viewer) == ["scan", "scan"] and session.files == (tmp_path / "flair.nii", tmp_path / "t1.nii")
+    commands.play(session)
+    assert roles(viewer) == ["scan", "scan", "x", "x0", "inner", "outer"]
+    viewer.layers.remove(viewer.layers[0])
+    assert session.case is not None
+    viewer.layers.remove(viewer.layers[0])
+    assert session.case is None and len(viewer.layers) == 0
+
+
+def test_flat_scans_go_the_whole_way_too(viewer: ViewerModel, tmp_path: Path) -> None:
+    save_tiny(tmp_path / "flat.safetensors", tiny_card(spatial=2))
+    session = sync.attach(viewer)
+    session.inline = True
+    commands.choose_model(session, tmp_path / "flat.safetensors")
+    commands.open_files(session, [save_nifti(tmp_path / "slice.nii", gradient((60, 50, 1)))])
+    assert session.roi == Box((17, 22), (33, 38))
+    commands.show_region_box(session, True)
+    drag(role(viewer, "region"), lambda corners: corners + (4, -3))
+    assert session.roi == Box((21, 19), (37, 35))
+    commands.show_region_box(session, False)
+    commands.play(session)
+    commands.set_plane(session, "coronal")
+    assert viewer.dims.ndim == 3 and viewer.dims.order == (0, 1, 2) and viewer.dims.current_step[0] == 3
+    commands.grow_ensemble(session, 2)
+    commands.promote(session, "mode:1")
+    commands.save_mask(session, tmp_path / "mask.nii.gz")
+    saved = reader.read(str(tmp_path / "mask.nii.gz"))[0][0]
+    assert session.mask is not None and saved.any() and (saved == session.mask.labels).all()
 
 
 # ---- coming and going ----
@@ -620,6 +688,31 @@ def test_closing_the_viewer_in_the_middle_of_a_run_stops_it_within_a_step(
     commands.shutdown(session)
     assert job.over and not job._thread.is_alive() and session.job.state == "idle"
     assert live(session).opened is None and session_for(viewer) is session
+
+
+def test_closing_does_not_wait_for_a_step_that_takes_long_but_frees_the_device_after_it(
+    qtbot: QtBot, viewer: ViewerModel, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = prepared(viewer, model, tmp_path, inline=False)
+    reached, go_on = threading.Event(), threading.Event()
+    forward = UNet.forward
+
+    def slow(network: UNet, *args: torch.Tensor) -> torch.Tensor:
+        reached.set()
+        assert go_on.wait(60)
+        return forward(network, *args)
+
+    monkeypatch.setattr(UNet, "forward", slow)
+    monkeypatch.setattr(runs, "CLOSING_S", 0.05)
+    commands.play(session)
+    qtbot.waitUntil(reached.is_set, timeout=60_000)
+    opened = live(session).opened
+    commands.shutdown(session)
+    assert session.view is None and session.job.state == "cancelling"
+    go_on.set()
+    qtbot.waitUntil(lambda: session.job.state == "idle", timeout=60_000)
+    assert live(session).opened is None and session.checkpoint is None
+    assert opened is None or opened.run._denoiser is None
 
 
 def test_pictures_show_the_mask_in_the_models_colours(make_napari_viewer: Any, model: Path, tmp_path: Path) -> None:

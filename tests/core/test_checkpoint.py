@@ -108,3 +108,32 @@ def test_a_failed_save_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: py
         save_checkpoint(path, card, build_network(card))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.safetensors"]
+
+
+def rewritten(path: Path, values: dict[str, object]) -> Path:
+    """The same weights with another card."""
+    other = path.with_name("other.safetensors")
+    save_file(load_file(path), other, metadata={METADATA_KEY: json.dumps(values)})
+    return other
+
+
+def test_a_card_of_the_first_format_still_loads_and_means_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.safetensors"
+    card = save_tiny(path)
+    values = json.loads(to_json(card))
+    for later in ("task", "prediction_settings", "codec", "codec_settings", "image", "labels", "source"):
+        del values[later]
+    old = load_checkpoint(rewritten(path, values | {"format": 1}))
+    assert old.card == replace(card, format=1)
+    new = load_checkpoint(path)
+    x, t, image = torch.randn(1, 3, 8, 8, 8), torch.tensor([0.5]), torch.randn(1, 1, 8, 8, 8)
+    assert torch.equal(old.network(x, t, image), new.network(x, t, image))
+    assert old.codec == new.codec and old.head == new.head
+    assert torch.equal(old.denoiser(image).image, image)
+
+
+def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.safetensors"
+    values = json.loads(to_json(save_tiny(path))) | {"format": 99, "unheard_of": 1}
+    with pytest.raises(CheckpointError, match="has format 99, but this version of diffseg reads up to 2; update"):
+        read_card(rewritten(path, values))

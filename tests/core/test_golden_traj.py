@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from converted import PROFILES, classifier_of, network_of
-from golden import arrays, found, tensors
 from torch import Tensor
 
+from converted import PROFILES, classifier_of, network_of
 from diffseg.checkpoint import build_schedule
 from diffseg.codec import build_codec
 from diffseg.convert.conversion import Conversion
@@ -27,6 +26,7 @@ from diffseg.guidance import class_gradient, guided_eps, guided_mean
 from diffseg.nets.guided_unet import ImageOnly
 from diffseg.noise import Level
 from diffseg.sample import DDIM, DDPM, Noise, Sampler, Step, transition
+from golden import arrays, found, tensors
 
 GUIDED = [name for name in PROFILES if name != "ambdiffseg"]
 ONE_STEP, FED, FINAL = 5e-5, 1e-4, 1e-3
@@ -100,6 +100,11 @@ def first(sampler: Sampler, denoiser: Denoiser, x: Tensor, noise: Noise, levels:
     return next(iter(sampler.steps(denoiser, x, noise, levels, k)))
 
 
+def ancestral(made: Conversion) -> DDPM:
+    """The sampler of the guided family: learned variance, or beta where none was learned."""
+    return DDPM("learned" if made.card.prediction_settings["learned_variance"] else "large")
+
+
 def without_noise(folder: str, noise: Tensor) -> Tensor:
     """cond_ddpm_wsss leaves the noise out of its DDIM."""
     return torch.zeros_like(noise) if folder == "cond_ddpm_wsss" else noise
@@ -112,7 +117,7 @@ def test_runs_of_the_guided_family(path: Path) -> None:
     made = network_of(path.parent, tag)
     levels = levels_of(made, str(raw["respacing"]))
     assert [v.told for v in levels[:-1]] == raw["timestep_map"][::-1].tolist()
-    noise, sampler = d["noise"], DDPM("learned") if kind.startswith("ddpm") else DDIM(float(raw["eta"]))
+    noise, sampler = d["noise"], ancestral(made) if kind.startswith("ddpm") else DDIM(float(raw["eta"]))
     if isinstance(sampler, DDIM):
         noise = without_noise(path.parent.name, noise)
     recorded, denoiser = Recorded(0, (), tuple(noise)), denoiser_of(made, d)
@@ -133,22 +138,21 @@ def test_single_steps_of_all_thousand(path: Path) -> None:
         k, x = len(levels) - 2 - t, d["single_x"][i]
         seen, way = denoiser(x, levels[k]), transition(levels, k)
         close(seen.x0, d["single_pred_xstart"][i], f"clean state at {t}", clean(levels[k], ONE_STEP))
-        mean, log_variance = DDPM("learned").moments(seen, x, way)
+        mean, log_variance = ancestral(made).moments(seen, x, way)
         close(mean, d["single_mean"][i], f"mean at {t}", ONE_STEP)
         log_variance = torch.as_tensor(log_variance).float()
         close(log_variance.exp(), d["single_variance"][i], f"variance at {t}", ONE_STEP)
         # Log variances reach -18: relative rounding of that size.
         torch.testing.assert_close(log_variance, d["single_log_variance"][i], rtol=1e-5, atol=ONE_STEP)
         for key in [key for key in d if key.startswith("single_dd")]:
-            check_sample(key, d, i, (denoiser, x, levels, k), path.parent.name)
+            check_sample(key, d, i, (denoiser, x, levels, k, ancestral(made)), path.parent.name)
 
 
 def check_sample(key: str, d: dict[str, Tensor], i: int, place: tuple[Any, ...], folder: str) -> None:
     """One recorded sample of a single step, ``single_ddpm_sample`` or ``single_ddim<eta>_sample``."""
-    denoiser, x, levels, k = place
+    denoiser, x, levels, k, sampler = place
     name = key.removeprefix("single_").removesuffix("_sample")
     noise = d["single_noise"][i]
-    sampler: Sampler = DDPM("learned")
     if name != "ddpm":
         digits = name.removeprefix("ddim")
         sampler = DDIM(float(f"{digits[0]}.{digits[1:]}" if len(digits) > 1 else digits))
@@ -173,7 +177,7 @@ def test_steps_guided_by_a_classifier(path: Path) -> None:
         level, way = levels[k], transition(levels, k)
         seen = denoiser_of(made, {})(x, level)
         gradient = class_gradient(classifier.network, x, level.told, int(d["y"][i]))
-        mean, log_variance = DDPM("learned").moments(seen, x, way)
+        mean, log_variance = ancestral(made).moments(seen, x, way)
         log_variance = torch.as_tensor(log_variance)
         ours = guided_mean(mean, log_variance.exp(), gradient, scale)
         if index:
@@ -207,7 +211,7 @@ def test_the_loop_of_the_cimd_repository(path: Path) -> None:
     levels = levels_of(made, str(steps))
     assert sorted(v.told for v in levels[:-1]) == sorted(raw["timestep_map"].tolist())
     recorded = Recorded(0, (), tuple(d["noise"]))
-    states = run(DDPM("learned"), denoiser_of(made, {"image": image}), d["x_init"], recorded, levels)
+    states = run(ancestral(made), denoiser_of(made, {"image": image}), d["x_init"], recorded, levels)
     close(states[0].x, d["step0"], "first state", FED)
     close(states[-1].x, d["final"], "last state", FINAL)
 
@@ -218,7 +222,10 @@ def test_runs_of_ambdiffseg(path: Path) -> None:
     prediction, kind, variance, steps = path.stem.removeprefix("traj_").split("_")
     made = network_of(path.parent, "")
     heads = {"x": "x0-tanh", "p": "x0-probability"}
-    card = replace(made.card, prediction=heads.get(prediction, prediction))
+    settings = dict(made.card.prediction_settings)
+    if prediction == "both":
+        settings["published_weights"] = True
+    card = replace(made.card, prediction=heads.get(prediction, prediction), prediction_settings=settings)
     made = replace(made, card=card)
     levels = build_schedule(card).levels(int(steps))
     np.testing.assert_allclose([v.told for v in levels[:-1]], raw["t_cond"], rtol=0, atol=1e-7)

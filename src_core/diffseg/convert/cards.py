@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from diffseg.card import Card, ClassInfo, ImageInput
-from diffseg.codec import build_codec
+from diffseg.codec import CODECS, build_codec
 from diffseg.convert.infer import infer_classifier, infer_unet
 from diffseg.convert.settings import Settings, network_arguments
 from diffseg.convert.weights import Weights
+from diffseg.denoise import HEADS
 from diffseg.errors import CheckpointError, PlanError
+from diffseg.noise import SCHEDULES
 from diffseg.preprocess import ImageRule
+from diffseg.registry import Registry
+from diffseg.sample import SAMPLERS
 
 CLASSIFIER_HEAD_CHANNELS = 64
+PART_REGISTRIES: dict[str, Registry[Any]] = {
+    "schedule": SCHEDULES,
+    "prediction": HEADS,
+    "codec": CODECS,
+    "sampler": SAMPLERS,
+}
 # What of a guided network is a setting because no tensor shows it.
 NETWORK_SETTINGS = ("heads", "head_channels", "heads_up", "head_order", "max_period")
+
+
+def refuse_unknown(settings: Settings) -> None:
+    """Raise ``PlanError`` for a part that does not exist or does not have a setting that it is given."""
+    for part, registry in PART_REGISTRIES.items():
+        name, given = getattr(settings, part), getattr(settings, f"{part}_settings")
+        if name is None:
+            continue
+        known = [f.name for f in fields(registry[name]) if f.name != "classes"]
+        for key in given:
+            if key not in known:
+                raise PlanError(
+                    f"{part} {name} has no setting {key!r}; it has: {', '.join(known) or 'none'} "
+                    f"(write --set {part}.<setting>=value)."
+                )
 
 
 def guided_card(weights: Weights, settings: Settings, source: Path) -> Card:
@@ -45,7 +70,7 @@ def unet_card(network: dict[str, Any], settings: Settings) -> Card:
     learned = bool(settings.prediction_settings.get("learned_variance"))
     if images:
         learned = outputs == 2 * inputs
-    states, odd = divmod(outputs, 2 if learned else 1)
+    states, odd = divmod(outputs, 2 if learned or settings.prediction == "both" else 1)
     if odd or states > inputs or (images and states != inputs) or (not images and states == inputs):
         raise PlanError(
             f"The network takes {inputs} and gives {outputs} channels, which does not fit a network that draws "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from diffseg.card import Card, read_card, sha256
 from diffseg.checkpoint import build_network, build_schedule, save_checkpoint
-from diffseg.convert.cards import guided_card, monai_card
+from diffseg.convert.cards import guided_card, monai_card, refuse_unknown
 from diffseg.convert.profiles import profile
 from diffseg.convert.selfcheck import Finding, self_check
 from diffseg.convert.settings import changed
@@ -73,6 +73,7 @@ def convert(
     settings = changed(chosen.settings, chosen.stored(weights.settings), f"The settings in {source.name}")
     settings = changed(settings, changes or {}, "--set")
     settings = settings if settings.name else replace(settings, name=source.stem)
+    refuse_unknown(settings)
     make = monai_card if chosen.family == "monai" else guided_card
     card = replace(make(weights, settings, source), source=f"{name}: {source.name}, SHA-256 {sha256(source)}")
     build_schedule(card)  # refuses unusable settings before any weight is loaded

@@ -40,6 +40,8 @@ def ambdiffseg_stored(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     found["schedule.input_scale"] = diffusion.get("input_scale")
     found["prediction.keep_eps"] = True if found["prediction"] else None
+    if found["prediction"] == "both":
+        found["prediction.published_weights"] = True
     if found["sampler"] == "ddpm":
         found["sampler.variance"] = diffusion.get("var_type")
     return {k: v for k, v in found.items() if v is not None}
@@ -83,6 +85,7 @@ GUIDED = Settings(
     citation="Dhariwal and Nichol 2021, Diffusion models beat GANs on image synthesis",
 )
 CIMD = Settings(
+    codec="binary",
     codec_settings={"low": 0.0, "high": 1.0},
     prediction_settings={"learned_variance": True},
     sampler_settings={"variance": "learned"},
@@ -93,6 +96,7 @@ CIMD = Settings(
     citation="Rahman et al. 2023, Ambiguous medical image segmentation using diffusion models",
 )
 WOLLEB = Settings(
+    codec="binary",
     codec_settings={"low": 0.0, "high": 1.0},
     prediction_settings={"learned_variance": True},
     sampler_settings={"variance": "learned"},
@@ -128,6 +132,7 @@ ANOMALY = Settings(
     citation="Wolleb et al. 2022, Diffusion models for medical anomaly detection",
 )
 AMBDIFFSEG = Settings(
+    codec="binary",
     heads=4,
     mask="first",
     max_period=10.0,

@@ -24,8 +24,8 @@ from diffseg.noise import Level
 # Errors above these are suspicious. Trained networks of these systems reach a few hundredths.
 NOISE_LIMIT = 0.5
 CLEAN_LIMIT = 0.5
-# Sides of the trial image; a smaller window keeps a network of 100 million parameters to about a second.
-SIDE = 64
+# Sides of the trial image by the number of axes: a network of 100 million parameters takes about a second.
+SIDES = {2: 64, 3: 32}
 # Levels of the long run from which the trials take the first, the middle and the last.
 STEPS = 200
 
@@ -86,7 +86,9 @@ def trial_levels(card: Card) -> tuple[Level, Level, Level]:
 def make_trial(card: Card, network: nn.Module) -> Trial:
     """A bright disc on a dark ground, its mask, and noise; always the same."""
     stride = int(network.stride)  # type: ignore[arg-type]
-    most = max(card.window) if card.task == "classifier" else SIDE  # an attention pool takes no other size
+    most = (
+        max(card.window) if card.task == "classifier" else SIDES[card.spatial]
+    )  # an attention pool takes no other size
     shape = [-(-min(side, most) // stride) * stride for side in card.window]
     axes = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in shape), indexing="ij")
     inside = torch.stack(axes).square().sum(0).sqrt() < 0.5

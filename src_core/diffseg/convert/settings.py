@@ -140,7 +140,7 @@ def _value(given: Any) -> Any:
     """Text as JSON if it is JSON, otherwise unchanged."""
     if not isinstance(given, str):
         return given
-    words = {"None": None, "none": "none", "True": True, "False": False}
+    words = {"None": None, "none": None, "True": True, "False": False}
     try:
         return words[given] if given in words else json.loads(given)
     except ValueError:

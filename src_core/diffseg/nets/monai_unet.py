@@ -13,6 +13,11 @@ from torch import Tensor, nn
 from diffseg.errors import CheckpointError
 from diffseg.nets.architecture import ARCHITECTURES
 
+MISSING = (
+    "This model needs MONAI and einops, of which one is not installed; install both with "
+    "'pip install napari-diffseg[monai]'."
+)
+
 
 @dataclass(frozen=True)
 class MonaiUNetConfig:
@@ -47,12 +52,11 @@ class MonaiUNet(nn.Module):
         try:
             from monai.networks.nets import DiffusionModelUNet
         except ImportError:
-            raise CheckpointError(
-                "This model needs MONAI, which is not installed; install it with "
-                "'pip install napari-diffseg[train]'."
-            ) from None
+            raise CheckpointError(MISSING) from None
         try:
             self.net = DiffusionModelUNet(**config.arguments)
+        except ImportError:
+            raise CheckpointError(MISSING) from None
         except (TypeError, ValueError) as bad:
             raise CheckpointError(f"MONAI refuses the arguments of this DiffusionModelUNet: {bad}") from None
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from saliency_oracle import SIDE, TIMES, BrightSpots, PlantedClassifier, PlantedDenoiser, lesion_image
 from torch import Tensor
 
 from diffseg.saliency import SALIENCY, Models, Question, SaliencyMethod, SaliencyStep
 from diffseg.saliency.cam import ActivationMap
 from diffseg.saliency.cdm import LabelDifference
 from diffseg.sample import Noise
+from saliency_oracle import SIDE, TIMES, BrightSpots, PlantedClassifier, PlantedDenoiser, lesion_image
 
 # Settings that make a method quick, or fit the exact models, whose classes differ by more than real ones.
 QUICK: dict[str, dict[str, Any]] = {

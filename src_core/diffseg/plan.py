@@ -34,8 +34,8 @@ class SamplePlan:
     """Everything that decides the result of a run.
 
     ``roi`` is a box on the scan in display order, ``z0:z1,y0:y1,x0:x1``; None is the whole scan. Members 0 to
-    ``members - 1`` of ``seed`` are drawn. ``slice_correlation`` is that of the noise between neighbouring slices where a
-    slice model runs on a volume. ``device`` is what was asked for; results on devices differ by rounding.
+    ``members - 1`` of ``seed`` are drawn. ``slice_correlation`` is that of the noise between neighbouring slices where
+    a slice model runs on a volume. ``device`` is what was asked for; results on devices differ by rounding.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -61,7 +61,7 @@ class SamplePlan:
         if self.steps < 1:
             raise PlanError(f"{self.steps} steps were asked for, but at least 1 is needed; change --steps.")
         if not 0 <= self.slice_correlation <= 1:
-            raise PlanError(f"The correlation between slices is {self.slice_correlation}, but must lie between 0 and 1.")
+            raise PlanError(f"The correlation between slices must lie between 0 and 1, not {self.slice_correlation}.")
         if self.seed < 0:
             raise PlanError(f"The seed is {self.seed}, but must be 0 or more; change --seed.")
 

@@ -33,7 +33,8 @@ class ImageRule:
     clipped to `clip_percentiles` (0 to 100) of the region's voxels and then normalised by them: "zscore" to
     mean 0 and standard deviation 1, "minus1_1" from the clip bounds to [-1, 1], "unit" to [0, 1], "none" not
     at all. "unit" leaves values as they are that lie in [0, 1], divides 8-bit ones by 255 as published code does,
-    and stretches all others from the clip bounds. Window sides are multiples of `multiple_of` voxels. Raises PlanError for values out of range.
+    and stretches all others from the clip bounds. Window sides are multiples of `multiple_of`
+    voxels. Raises PlanError for values out of range.
     """
 
     spacing_mm: tuple[float, ...] | None
@@ -132,7 +133,7 @@ def _steps(spacing_mm: Sequence[float], rule: ImageRule) -> tuple[float, ...]:
     if rule.spacing_mm is None:
         return (1.0,) * len(spacing_mm)
     if len(rule.spacing_mm) != len(spacing_mm):
-        raise CaseError(f"The model works in {len(rule.spacing_mm)}D but the scan is {len(spacing_mm)}D; choose another.")
+        raise CaseError(f"The model works in {len(rule.spacing_mm)}D, the scan is {len(spacing_mm)}D; choose another.")
     factors = [model / scan for model, scan in zip(rule.spacing_mm, spacing_mm, strict=True)]
     return tuple(1.0 if abs(factor - 1) <= _SPACING_TOLERANCE else float(factor) for factor in factors)
 

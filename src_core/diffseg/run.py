@@ -52,7 +52,7 @@ class Run:
     def __init__(
         self, plan: SamplePlan, case: Case, checkpoint: Checkpoint, autocast: torch.dtype | None = None
     ) -> None:
-        """Prepare the image and the sampler; ``autocast`` is the type of the network's inner arithmetic, float32 if None.
+        """Prepare the image and the sampler; ``autocast`` is the type of the network's arithmetic, float32 if None.
 
         Raises:
             PlanError, CaseError, CheckpointError, DeviceError: one sentence on what does not fit.

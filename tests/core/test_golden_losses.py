@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from golden import arrays, flags, found, tensors
 
 from diffseg.codec import MaskCodec
 from diffseg.convert.infer import infer_unet
@@ -30,6 +29,7 @@ from diffseg.noise import CosineSchedule, LinearSchedule, TableSchedule
 from diffseg.objectives import Amplitudes, Times
 from diffseg.objectives.mask import recycled
 from diffseg.train_plan import FitPlan
+from golden import arrays, flags, found, tensors
 
 
 def network(folder: Path, flags: dict[str, Any]) -> GuidedUNet:

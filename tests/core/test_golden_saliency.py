@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from converted import classifier_of, network_of
-from golden import arrays, found
 from numpy.typing import NDArray
 from torch import Tensor
 
+from converted import classifier_of, network_of
 from diffseg.codec import ImageCodec
 from diffseg.convert.conversion import Conversion
 from diffseg.denoise import Prediction, build_head
@@ -31,6 +30,7 @@ from diffseg.saliency.method import Partial
 from diffseg.saliency.otsu import cut_slices, largest_per_slice, minmax
 from diffseg.saliency.reconstruction import Move, Reconstruction
 from diffseg.sample import DDIM, DDPM, Noise
+from golden import arrays, found
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden import GOLDEN, arrays, found
 from numpy.typing import NDArray
 
 from diffseg.noise import CosineSchedule, Level, LinearSchedule, LinearSimpleSchedule, TableSchedule, kept_indices
 from diffseg.noise_tables import make_betas
 from diffseg.sample import transition
+from golden import GOLDEN, arrays, found
 
 # The spelling of the published code on the left.
 IMGX_BETAS = {"linear": "linear", "quadradic": "quadratic", "cosine": "cosine-imgx"}

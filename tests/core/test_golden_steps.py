@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden import arrays, flags, found, tensors
 from torch import Tensor
 
 from diffseg.codec import BinaryCodec, MaskCodec
 from diffseg.denoise import HEADS, BothHead, EpsHead, Head, Prediction, X0ValueHead, eps_from_x0, x0_from_eps
 from diffseg.noise import CosineSchedule, Level, LinearSchedule, LinearSimpleSchedule, NoiseSchedule, TableSchedule
 from diffseg.sample import DDIM, DDPM, Noise, Sampler, transition
+from golden import arrays, flags, found, tensors
 
 CODEC = BinaryCodec()
 STEP = 5e-5

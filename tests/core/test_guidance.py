@@ -6,15 +6,6 @@ import math
 
 import pytest
 import torch
-from saliency_oracle import (
-    HEALTHY,
-    LESION,
-    TIMES,
-    GaussianDenoiser,
-    PlantedClassifier,
-    PlantedDenoiser,
-    lesion_image,
-)
 from torch import Tensor, nn
 
 from diffseg.codec import ImageCodec
@@ -33,6 +24,15 @@ from diffseg.guidance import (
 )
 from diffseg.noise import Level, LinearSchedule, TableSchedule
 from diffseg.sample import DDIM, DDPM, Noise, transition
+from saliency_oracle import (
+    HEALTHY,
+    LESION,
+    TIMES,
+    GaussianDenoiser,
+    PlantedClassifier,
+    PlantedDenoiser,
+    lesion_image,
+)
 
 LEVEL = TIMES[300]
 

@@ -6,6 +6,12 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor, nn
+
+from diffseg.errors import DeviceError, PlanError
+from diffseg.saliency import SALIENCY, Models, Question, SaliencyMethod
+from diffseg.saliency.cam import ActivationMap
+from diffseg.saliency.reconstruction import Reconstruction
 from saliency_cases import PLACES, drawn, final, made, planted, question, rounding
 from saliency_oracle import (
     SIDE,
@@ -18,12 +24,6 @@ from saliency_oracle import (
     healthy_image,
     lesion_masks,
 )
-from torch import Tensor, nn
-
-from diffseg.errors import DeviceError, PlanError
-from diffseg.saliency import SALIENCY, Models, Question, SaliencyMethod
-from diffseg.saliency.cam import ActivationMap
-from diffseg.saliency.reconstruction import Reconstruction
 
 
 @pytest.fixture(params=SALIENCY.names())

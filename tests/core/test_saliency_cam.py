@@ -6,11 +6,11 @@ import sys
 
 import pytest
 import torch
-from saliency_cases import final, made, planted, question
-from saliency_oracle import lesion_image, lesion_masks
 
 from diffseg.errors import PlanError
 from diffseg.saliency import SALIENCY, Question
+from saliency_cases import final, made, planted, question
+from saliency_oracle import lesion_image, lesion_masks
 
 
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,12 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+
+from diffseg.errors import PlanError
+from diffseg.guidance import one_hot
+from diffseg.saliency import Models, Question
+from diffseg.saliency.cdm import CDM, ddim_step, path
 from saliency_cases import drawn, final, made, planted, question
 from saliency_oracle import (
     SIDE,
@@ -16,12 +22,6 @@ from saliency_oracle import (
     lesion_image,
     lesion_masks,
 )
-from torch import Tensor
-
-from diffseg.errors import PlanError
-from diffseg.guidance import one_hot
-from diffseg.saliency import Models, Question
-from diffseg.saliency.cdm import CDM, ddim_step, path
 
 
 def one_step(mixture: str, tau: float) -> Tensor:

@@ -13,7 +13,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from image_models import image_card, save_pair
 
 from diffseg.__main__ import main
 from diffseg.checkpoint import load_checkpoint
@@ -24,6 +23,7 @@ from diffseg.saliency import SaliencyStep
 from diffseg.saliency.otsu import cut_slices, largest_component
 from diffseg.saliency.run import SaliencyRun, times_of
 from diffseg.saliency_plan import ExplainPlan, read_explain_plan
+from image_models import image_card, save_pair
 from oracle import save_tiny, tiny_card
 
 AFFINE = np.array([[0.0, 0.0, 1.2, -10.0], [-0.9, 0.1, 0.0, 20.0], [0.1, 1.1, 0.0, 5.0], [0.0, 0.0, 0.0, 1.0]])

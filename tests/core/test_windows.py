@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from oracle import MixtureOracle
 from torch import Tensor, nn
 
 from diffseg.codec import MaskCodec
@@ -13,7 +12,8 @@ from diffseg.denoise import HEADS, NetworkDenoiser
 from diffseg.errors import PlanError
 from diffseg.noise import CosineSchedule
 from diffseg.sample import DDIM, DDPM, Noise
-from diffseg.windows import SliceNoise, Slicewise, Windowed, starts
+from diffseg.windows import Bind, SliceNoise, Slicewise, Windowed, starts
+from oracle import MixtureOracle
 
 LEVELS = CosineSchedule().levels(5)
 
@@ -33,7 +33,7 @@ class Convolutions(nn.Module):
         return out
 
 
-def bind(network: nn.Module):  # type: ignore[no-untyped-def]
+def bind(network: nn.Module) -> Bind:
     return lambda image: NetworkDenoiser(network, image, HEADS["x0"](), MaskCodec(3))
 
 

@@ -8,12 +8,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from image_models import save_pair
 
 from diffseg.checkpoint import load_checkpoint
 from diffseg.io import read_case
 from diffseg.saliency.run import SaliencyRun
 from diffseg.saliency_plan import ExplainPlan
+from image_models import save_pair
 
 pytestmark = [
     pytest.mark.gpu,

@@ -30,7 +30,7 @@ def agreement(
 
     ``names`` are those of the foreground classes 1, 2, ...; without them every label that occurs is a class, named by
     its number (so masks stored as 0 and 255 have one). ``pairs`` holds per class the mean Dice and HD95
-    in mm over every pair of a sample and a rater; pairs where a figure is undefined or infinite are left out and counted.
+    in mm over every pair of a sample and a rater; pairs where a figure is undefined or infinite are counted apart.
 
     Raises:
         CaseError: no masks, different shapes, or a label beyond the named classes.

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scans import save_nifti
 
 from diffseg.case import Case, origin_of
+from scans import save_nifti
 
 
 def gradient(shape: tuple[int, ...]) -> NDArray[np.float32]:

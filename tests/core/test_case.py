@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scans import affine_of, orientations, sheared
 
 from diffseg.case import Case, Origin, origin_of
 from diffseg.errors import CaseError
 from diffseg.grid import Grid
+from scans import affine_of, orientations, sheared
 
 SHAPES = [(4, 5, 6), (4, 5, 1), (4, 5)]
 

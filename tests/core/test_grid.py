@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scans import affine_of, orientations, rotation, sheared
 
 from diffseg.errors import CaseError
 from diffseg.grid import Box, Grid, display_affine, display_order
+from scans import affine_of, orientations, rotation, sheared
 
 # Inferior, posterior and left: the world directions of increasing z, y and x.
 INFERIOR_POSTERIOR_LEFT = np.array([[0, 0, -1.0], [0, -1.0, 0], [-1.0, 0, 0]]).T

@@ -14,10 +14,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from scans import affine_of, head, orientations, patch_header, save_nifti
 
 from diffseg.errors import CaseError
 from diffseg.io import read_case, read_labels, read_members
+from scans import affine_of, head, orientations, patch_header, save_nifti
 
 MANIFEST_TYPES = (".nii", ".nii.gz", ".hdr")
 REFUSED_BY_POLICY = {

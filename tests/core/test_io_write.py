@@ -14,12 +14,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from scans import affine_of, orientations, patch_header, rotation, save_nifti, sheared
 
 from diffseg.case import Case, origin_of
 from diffseg.errors import CaseError
 from diffseg.io import read_case, read_labels, read_members, to_file_order, write_labels, write_map
 from diffseg.io.atomic import atomic_file, write_text
+from scans import affine_of, orientations, patch_header, rotation, save_nifti, sheared
 
 GEOMETRY = (
     "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",

@@ -17,7 +17,6 @@ import torch
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QFileDialog
-from tiny_session import ODD_AFFINE, SHAPE, write_scan
 
 from diffseg.nets.unet import UNet
 from napari_diffseg import commands
@@ -28,6 +27,7 @@ from napari_diffseg.widgets.dock import Dock
 from napari_diffseg.widgets.ensemble_panel import EnsemblePanel
 from napari_diffseg.widgets.mask_panel import MaskPanel
 from oracle import save_tiny
+from tiny_session import ODD_AFFINE, SHAPE, write_scan
 
 LEFT = Qt.MouseButton.LeftButton
 # Far beyond what a loaded machine needs; a lost signal then fails instead of hanging.

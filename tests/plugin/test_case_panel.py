@@ -9,13 +9,13 @@ import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
-from tiny_session import open_session, write_scan
 
 from diffseg.grid import Box
 from napari_diffseg import commands
 from napari_diffseg.session import JobState, Session
 from napari_diffseg.widgets.case_panel import CasePanel, card_words
 from oracle import tiny_card
+from tiny_session import open_session, write_scan
 
 
 def panel_of(qtbot: QtBot, session: Session) -> CasePanel:

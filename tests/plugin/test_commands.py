@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 from napari.layers import Image, Labels
-from plugin_cases import scan_file
-from scans import affine_of, rotation, save_nifti
 
 from diffseg.checkpoint import load_checkpoint
 from diffseg.grid import Box
@@ -26,6 +24,8 @@ from napari_diffseg import commands, opening, sampling
 from napari_diffseg.runs import live
 from napari_diffseg.session import Session
 from oracle import save_tiny, tiny_card
+from plugin_cases import scan_file
+from scans import affine_of, rotation, save_nifti
 
 # In display order (z, y, x); not symmetric.
 SHAPE = (18, 24, 20)

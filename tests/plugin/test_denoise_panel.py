@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
-from tiny_session import open_session
 
 from napari_diffseg import commands
 from napari_diffseg.session import JobState, Session
 from napari_diffseg.widgets.denoise_panel import DenoisePanel
+from tiny_session import open_session
 
 
 def panel_of(qtbot: QtBot, session: Session) -> DenoisePanel:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
-from tiny_session import open_session
 
 from diffseg.modes import Mode
 from napari_diffseg import commands
 from napari_diffseg.session import JobState, Session
 from napari_diffseg.widgets.ensemble_panel import EnsemblePanel, mode_line
+from tiny_session import open_session
 
 LEFT = Qt.MouseButton.LeftButton
 

@@ -9,12 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 from napari.layers import Image, Labels, Layer, Points
-from plugin_cases import case_of, gradient, scan_file
 
 from diffseg.errors import CaseError
 from diffseg.io import write_labels
 from napari_diffseg import layerdata, reader
 from napari_diffseg.fromlayers import case_from_layers, labels_on, world_matrix
+from plugin_cases import case_of, gradient, scan_file
 
 
 def layers_of(data: list[layerdata.LayerData]) -> list[Any]:

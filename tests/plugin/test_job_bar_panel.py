@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtGui import QGuiApplication
-from tiny_session import open_session
 
 from napari_diffseg import commands
 from napari_diffseg.session import JobState, Message, Session
 from napari_diffseg.widgets.job_bar import JobBar, state_words, time_words
 from napari_diffseg.widgets.next_step import next_step
+from tiny_session import open_session
 
 
 def bar_of(qtbot: QtBot, session: Session) -> JobBar:

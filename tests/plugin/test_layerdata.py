@@ -7,8 +7,6 @@ import colorsys
 import numpy as np
 import pytest
 from napari.layers import Layer
-from plugin_cases import case_of
-from scans import affine_of, rotation
 
 from diffseg.case import Case, origin_of
 from diffseg.ensemble import Ensemble
@@ -20,6 +18,8 @@ from napari_diffseg.layerdata import Frame, frame_of
 from napari_diffseg.sampling import maps_of
 from napari_diffseg.session import MAP_NAMES, MaskState, TrajectoryView
 from oracle import tiny_card
+from plugin_cases import case_of
+from scans import affine_of, rotation
 
 CLASSES = tiny_card().classes
 

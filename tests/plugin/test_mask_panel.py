@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QFileDialog
-from tiny_session import ODD_AFFINE, SHAPE, open_session
 
 from napari_diffseg import commands
 from napari_diffseg.session import Session
 from napari_diffseg.widgets.mask_panel import MaskPanel
+from tiny_session import ODD_AFFINE, SHAPE, open_session
 
 
 def panel_of(qtbot: QtBot, session: Session) -> MaskPanel:

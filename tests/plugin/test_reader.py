@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from napari.layers import Layer
 from napari.utils.notifications import Notification, notification_manager
-from plugin_cases import gradient, scan_file
-from scans import affine_of, orientations, save_nifti
 
 from napari_diffseg import reader
 from napari_diffseg.layerdata import KEY
+from plugin_cases import gradient, scan_file
+from scans import affine_of, orientations, save_nifti
 
 NOTHING = [(None,)]
 

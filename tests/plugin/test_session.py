@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
-from plugin_cases import case_of
 
 from diffseg.grid import Box
 from napari_diffseg import session as module
 from napari_diffseg.session import DEPENDS, VERBS, JobState, Session, session_for
 from oracle import tiny_card
+from plugin_cases import case_of
 
 
 def record(session: Session, *fields: str) -> list[str]:

@@ -15,9 +15,7 @@ import torch
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from napari.utils._proxies import PublicOnlyProxy
-from plugin_cases import gradient, scan_file
 from pytestqt.qtbot import QtBot
-from scans import save_nifti
 
 from diffseg.grid import Box
 from diffseg.nets.unet import UNet
@@ -26,6 +24,8 @@ from napari_diffseg.layerdata import own
 from napari_diffseg.runs import live
 from napari_diffseg.session import Session, session_for
 from oracle import save_tiny, tiny_card
+from plugin_cases import gradient, scan_file
+from scans import save_nifti
 
 
 @pytest.fixture

@@ -14,8 +14,6 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels, Layer
 from napari.utils.notifications import Notification, notification_manager
-from plugin_cases import gradient, scan_file
-from scans import affine_of, rotation
 
 from diffseg.case import Case
 from diffseg.grid import Box
@@ -23,6 +21,8 @@ from diffseg.plan import SamplePlan, plan_for
 from napari_diffseg import layerdata, reader, writer
 from napari_diffseg.session import MaskState
 from oracle import tiny_card
+from plugin_cases import gradient, scan_file
+from scans import affine_of, rotation
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ install_python_packages() {
     # torch alone and first: the version pinned in constraints.txt, from wherever pip is configured to look.
     "${pip[@]}" torch
     "${pip[@]}" --group dev
-    "${pip[@]}" --no-build-isolation -e '.[all,train,cam]'
+    "${pip[@]}" --no-build-isolation -e '.[all,train,cam,monai]'
     fingerprint >"$stamp"
 }
 

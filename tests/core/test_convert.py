@@ -19,6 +19,7 @@ from diffseg.__main__ import main
 from diffseg.card import Card, ImageInput
 from diffseg.case import Case, origin_of
 from diffseg.checkpoint import image_input, load_checkpoint
+from diffseg.convert.cards import unet_card
 from diffseg.convert.conversion import Conversion, convert
 from diffseg.convert.profiles import PROFILES, ambdiffseg_stored
 from diffseg.convert.selfcheck import self_check
@@ -28,6 +29,7 @@ from diffseg.errors import CheckpointError, PlanError
 from diffseg.nets.classifier import GuidedClassifier, GuidedClassifierConfig
 from diffseg.nets.guided_unet import GuidedUNet, GuidedUNetConfig
 from diffseg.plan import plan_for
+from diffseg.records import to_json
 from diffseg.run import Run
 from diffseg.sample import DDPM, Noise
 
@@ -84,7 +86,7 @@ def test_every_profile_gives_a_model_with_the_same_weights(tmp_path: Path, profi
     made = convert(source, profile)
     made.save(tmp_path / "ours.safetensors")
     again = load_checkpoint(tmp_path / "ours.safetensors")
-    assert again.card == made.card or json.dumps(again.card.network) == json.dumps(made.card.network)
+    assert to_json(again.card) == to_json(made.card)
     theirs = torch.load(source, weights_only=True)
     assert {f"module.{k}" for k in again.network.state_dict()} == set(theirs)
     assert all(torch.equal(v, theirs[f"module.{k}"]) for k, v in again.network.state_dict().items())
@@ -134,8 +136,6 @@ def test_an_image_is_normalised_and_then_repeated() -> None:
 
 def card_of(profile: str, **changes: Any) -> Card:
     """The card of a small network of a profile; no weights are loaded."""
-    from diffseg.convert.cards import unet_card
-
     config = GuidedUNetConfig(**SMALL | UNETS[profile])
     settings = changed(PROFILES[profile].settings, {"name": "x"} | changes, "test")
     return unet_card({**vars(config), "mask_first": settings.mask == "first"}, settings)
@@ -268,7 +268,7 @@ def test_the_self_check_is_content_with_a_trained_network_and_not_with_a_wrong_o
     assert max(f.error for f in self_check(card, Ideal())) < 1e-6
     swapped = self_check(card, Ideal(mask_first=True))
     assert swapped[0].suspicious and "almost pure noise" in swapped[0].sentence
-    # Told 4 times too early, the network takes noise for mask in the middle; where there is only noise it cannot tell.
+    # Noise taken for the mask itself is wrong where there is almost no noise.
     wrong = replace(card, prediction="x0-value")
     assert any(f.suspicious for f in self_check(wrong, Ideal()))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from magicgui.widgets import CheckBox, Container, FloatSpinBox, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, SpinBox
 from magicgui.widgets.bases import ValueWidget
 
 from diffseg.registry import Knob
@@ -25,7 +25,7 @@ def form(
     Shown are ``values`` where given, else the defaults. A dataclass without knobs gives an empty form.
 
     Raises:
-        TypeError: a knob that is neither a truth value nor a number.
+        TypeError: a knob that is no truth value, number or choice of words.
     """
     hints = get_type_hints(kind)
     wanted = [f for f in fields(kind) if "knob" in f.metadata and (only is None or f.name in only)]
@@ -65,7 +65,7 @@ def defaults(kind: type) -> dict[str, Any]:
 
 
 def words(name: str) -> str:
-    """A field's name as a label: ``large_variance`` becomes ``Large variance``."""
+    """A field's name as a label: ``input_scale`` becomes ``Input scale``."""
     text = name.replace("_", " ")
     return text[:1].upper() + text[1:]
 
@@ -87,6 +87,8 @@ def _widget(f: Field, hint: Any, value: Any) -> ValueWidget:
     elif hint is float:
         bottom, top = _or(k.low, -LARGEST), _or(k.high, LARGEST)
         widget = FloatSpinBox(**shared, min=bottom, max=top, step=k.step or FLOAT_STEP)
+    elif get_origin(hint) is Literal:
+        widget = ComboBox(**shared, choices=get_args(hint))
     else:
         raise TypeError(f"no form for the setting {f.name}: {hint}")
     widget.native.setAccessibleName(shared["label"])

@@ -97,7 +97,7 @@ class DDPM:
         Ho et al. 2020, equations 6 and 7; Nichol and Dhariwal 2021, equation 15 (learned range).
     """
 
-    variance: Literal["small", "large", "learned"] = "small"
+    variance: Literal["small", "large", "learned"] = knob("small", help="How much noise each step adds")
 
     @property
     def order(self) -> int | None:

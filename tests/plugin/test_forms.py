@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 from pytestqt.qtbot import QtBot
@@ -72,3 +73,13 @@ def test_each_sampler_can_be_made_from_its_own_form(qtbot: QtBot, name: str) -> 
 
 def test_only_the_named_knobs_are_in_the_form(qtbot: QtBot) -> None:
     assert list(forms.read(forms.form(SampleSettings, only=("steps", "seed")))) == ["steps", "seed"]
+
+
+def test_a_choice_of_words_becomes_a_list_and_is_read_back(qtbot: QtBot) -> None:
+    @dataclass(frozen=True)
+    class Choosing:
+        variance: Literal["small", "large"] = knob("small", help="How much")
+
+    made = forms.form(Choosing, {"variance": "large"})
+    assert forms.read(made) == {"variance": "large"}
+    assert list(made["variance"].choices) == ["small", "large"]

@@ -43,13 +43,15 @@ def show(made: Container[ValueWidget], values: Mapping[str, Any]) -> None:
     """Show ``values`` without telling anybody; names that the form lacks are passed over."""
     with made.changed.blocked():
         for widget in made:
-            if (
-                isinstance(widget, ValueWidget)
-                and widget.name in values
-                and widget.value != values[widget.name]
-            ):
+            if isinstance(widget, ValueWidget) and widget.name in values and widget.value != values[widget.name]:
                 with widget.changed.blocked():
                     widget.value = values[widget.name]
+
+
+def enable(made: Container[ValueWidget], on: bool) -> None:
+    """Grey out all widgets of a form or bring them back, wherever they were laid out."""
+    for widget in made:
+        widget.enabled = on
 
 
 def on_change(made: Container[ValueWidget], act: Callable[[str, Any], object]) -> None:

@@ -81,9 +81,7 @@ class CasePanel(Panel):
         self.models = QComboBox()
         self.models.setAccessibleName("Model")
         self.models.setToolTip("The diffusion model that draws the masks")
-        self.card = button(
-            "Card", "What this model was made for, from what data, and how well it does", "Model card"
-        )
+        self.card = button("Card", "What this model was made for, from what data, and how well it does", "Model card")
         slim(self.models, self.card)
         self.region = RegionBox()
         self.readers = line(name="Masks by human readers")
@@ -97,15 +95,15 @@ class CasePanel(Panel):
         )
         self.captions: dict[str, QLabel] = {}
         for number, (words, widget) in enumerate(parts):
+            if widget is self.region:
+                grid.addWidget(widget, number, 0, 1, 2)
+                continue
             caption = QLabel(words)
             caption.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
             caption.setContentsMargins(0, 4, 0, 0)
             self.captions[words] = caption
-            if widget is self.region:
-                grid.addWidget(widget, number, 0, 1, 2)
-            else:
-                grid.addWidget(caption, number, 0)
-                grid.addWidget(widget, number, 1)
+            grid.addWidget(caption, number, 0)
+            grid.addWidget(widget, number, 1)
 
     def _planes(self) -> QWidget:
         self.planes: dict[str, QPushButton] = {}
@@ -149,9 +147,7 @@ class CasePanel(Panel):
     def dropEvent(self, event: QDropEvent | None) -> None:
         """Open the files dropped, as the channels of one scan."""
         data = event.mimeData() if event is not None else None
-        paths = (
-            [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()] if data is not None else []
-        )
+        paths = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()] if data is not None else []
         if event is not None and paths:
             event.acceptProposedAction()
             commands.open_files(self.session, paths)
@@ -168,9 +164,7 @@ class CasePanel(Panel):
     def _choose_model(self, index: int) -> None:
         path = self.models.itemData(index)
         if path is None:
-            name, _ = QFileDialog.getOpenFileName(
-                self, "Open a model", "", "Models (*.safetensors);;All files (*)"
-            )
+            name, _ = QFileDialog.getOpenFileName(self, "Open a model", "", "Models (*.safetensors);;All files (*)")
             path = Path(name) if name else None
         if path is not None:
             commands.choose_model(self.session, path)
@@ -218,9 +212,7 @@ class CasePanel(Panel):
         if chosen is not None and chosen not in shipped.values():
             self.models.addItem(chosen.stem, chosen)
         self.models.addItem(OTHER, None)
-        index = next(
-            (i for i in range(self.models.count()) if chosen and self.models.itemData(i) == chosen), -1
-        )
+        index = next((i for i in range(self.models.count()) if chosen and self.models.itemData(i) == chosen), -1)
         self.models.setCurrentIndex(index)
         self.models.setPlaceholderText("Choose a model")
         self.card.setVisible(self.session.model is not None)
@@ -250,9 +242,7 @@ class CasePanel(Panel):
 def card_words(card: Card) -> str:
     """A model card as rich text."""
     grid = (
-        "the scan's own voxels"
-        if card.spacing_mm is None
-        else " × ".join(f"{v:.2g}" for v in card.spacing_mm) + " mm"
+        "the scan's own voxels" if card.spacing_mm is None else " × ".join(f"{v:.2g}" for v in card.spacing_mm) + " mm"
     )
     rows = [
         ("Input", ", ".join(card.channels)),

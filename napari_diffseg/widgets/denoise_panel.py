@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 from diffseg.sample import SAMPLERS
 from napari_diffseg import commands, forms
 from napari_diffseg.session import SampleSettings
-from napari_diffseg.widgets.panel import GAP, Panel, button, enable, line, row, say, slim, small_button
+from napari_diffseg.widgets.panel import GAP, Panel, adopt, button, enable, line, row, say, slim, small_button
 from napari_diffseg.widgets.plots import Curve
 
 DEVICES = (("auto", "auto"), ("cuda", "GPU (CUDA)"), ("mps", "GPU (Apple)"), ("cpu", "CPU"))
@@ -36,9 +36,7 @@ class DenoisePanel(Panel):
     def _build(self) -> None:
         self._build_settings()
         self._build_transport()
-        self.snr = Curve(
-            "Noise schedule: log-SNR at each step", "How much of the mask stands out of the noise"
-        )
+        self.snr = Curve("Noise schedule: log-SNR at each step", "How much of the mask stands out of the noise")
         self.change = Curve("Change of x̂0 from step to step", "Mean absolute change of the predicted mask")
         self.page.addWidget(self.snr, 1)
         self.page.addWidget(self.change, 1)
@@ -49,9 +47,7 @@ class DenoisePanel(Panel):
         self.sampler, self.device = QComboBox(), QComboBox()
         for name in SAMPLERS:
             self.sampler.addItem(name.upper(), name)
-            self.sampler.setItemData(
-                self.sampler.count() - 1, SAMPLERS.help(name), Qt.ItemDataRole.ToolTipRole
-            )
+            self.sampler.setItemData(self.sampler.count() - 1, SAMPLERS.help(name), Qt.ItemDataRole.ToolTipRole)
         for name, words in DEVICES:
             self.device.addItem(words, name)
         self.device.setToolTip("Where the network runs")
@@ -67,6 +63,7 @@ class DenoisePanel(Panel):
         self._place(0, 2, "Device", self.device)
         for column, widget in zip((0, 2), self.common, strict=True):
             self._place(1, column, widget.label, widget.native)
+        adopt(self, self.common)
         self.own: Container | None = None
         self.own_holder = QWidget()
         self.own_holder.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
@@ -137,9 +134,7 @@ class DenoisePanel(Panel):
             commands.set_settings(self.session, sampler=name, sampler_settings={})
 
     def _set_own(self, name: str, value: Any) -> None:
-        commands.set_settings(
-            self.session, sampler_settings={**self.session.settings.sampler_settings, name: value}
-        )
+        commands.set_settings(self.session, sampler_settings={**self.session.settings.sampler_settings, name: value})
 
     def _scrub(self, step: int) -> None:
         commands.show_step(self.session, step)
@@ -147,9 +142,7 @@ class DenoisePanel(Panel):
         self._on_step()
 
     def _play(self) -> None:
-        act = {"running": commands.pause, "paused": commands.resume}.get(
-            self.session.job.state, commands.play
-        )
+        act = {"running": commands.pause, "paused": commands.resume}.get(self.session.job.state, commands.play)
         act(self.session)
 
     def _play_back(self) -> None:
@@ -225,9 +218,7 @@ class DenoisePanel(Panel):
         self.timeline.setEnabled(here)
         self.snr.mark(step if here else None)
         self.change.mark(step if here else None)
-        self.where.setText(
-            f"Step {step}/{view.total} · t = {view.times[step]:.2f}" if view else "No trajectory yet"
-        )
+        self.where.setText(f"Step {step}/{view.total} · t = {view.times[step]:.2f}" if view else "No trajectory yet")
 
     def _on_switches(self) -> None:
         self.follow.setChecked(self.session.follow)
@@ -242,6 +233,7 @@ class DenoisePanel(Panel):
         enable(self.step, self.session.blockers("step"))
         enable(self.reset, self.session.blockers("reset"))
         busy = self.session.blockers("choose")
-        for widget in (self.sampler, self.device, self.common.native, self.own_holder):
+        forms.enable(self.common, not busy)
+        for widget in (self.sampler, self.device, self.own_holder):
             widget.setEnabled(not busy)
         say(self.hint, blockers[0] if blockers else "")

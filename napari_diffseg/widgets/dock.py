@@ -117,7 +117,7 @@ class Dock(QWidget):
         """Shut down with the viewer's window: when it hides after a close that nobody took back."""
         # While Python takes the dock apart, Qt may still call.
         window = getattr(self, "_window", None)
-        if event is None or window is None or watched is not window:
+        if event is None or not isinstance(window, QWidget) or watched is not window:
             return False
         if event.type() == QEvent.Type.Close:
             self._closing = True
@@ -127,7 +127,9 @@ class Dock(QWidget):
         return False
 
     def shutdown(self) -> None:
-        """Stop what runs and stop listening; safe to call again."""
+        """Stop what runs and stop listening; safe to call again, even when Qt has taken the dock apart."""
+        if not self._ears.open:
+            return
         self._unwatch()
         for panel in self.panels.values():
             panel.shutdown()

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QListWidget, QListWid
 from napari_diffseg import commands, forms, masks
 from napari_diffseg.layerdata import mode_color
 from napari_diffseg.session import SampleSettings
-from napari_diffseg.widgets.panel import GAP, Panel, button, enable, line, row, say, slim, swatch
+from napari_diffseg.widgets.panel import GAP, Panel, adopt, button, enable, line, row, say, slim, swatch
 
 if TYPE_CHECKING:
     from diffseg.modes import Mode
@@ -31,12 +31,11 @@ class EnsemblePanel(Panel):
 
     def _build(self) -> None:
         self.members = forms.form(SampleSettings, vars(self.session.settings), only=("members",))
-        forms.on_change(
-            self.members, lambda name, value: commands.set_settings(self.session, **{name: value})
-        )
+        forms.on_change(self.members, lambda name, value: commands.set_settings(self.session, **{name: value}))
         spin = self.members["members"].native
         self.grow = button("▶ Grow", "Draw masks up to this number; those there are stay")
         self.stop = button("■ Stop", "Stop within one step; the masks so far stay", "Stop growing")
+        adopt(self, self.members)
         slim(spin, self.grow, self.stop)
         top = row(QLabel("Members"), spin, self.grow, self.stop)
         top.setStretch(1, 1)
@@ -116,9 +115,7 @@ class EnsemblePanel(Panel):
         self.aside.setVisible(here)
         count = len(self.session.modes)
         self.summary.setText(
-            f"{n} mask{'s' * (n != 1)} in {count} mode{'s' * (count != 1)}"
-            if here
-            else "No masks yet: press Grow."
+            f"{n} mask{'s' * (n != 1)} in {count} mode{'s' * (count != 1)}" if here else "No masks yet: press Grow."
         )
         self.modes.clear()
         for mode in self.session.modes:
@@ -141,13 +138,11 @@ class EnsemblePanel(Panel):
         blockers = self.session.blockers("grow")
         enable(self.grow, blockers)
         enable(self.stop, self.session.blockers("cancel"))
-        self.members.enabled = not self.session.blockers("choose")
+        forms.enable(self.members, not self.session.blockers("choose"))
         say(self.hint, blockers[0] if blockers else "")
 
 
 def mode_line(mode: Mode, members: int) -> str:
     """``Mode 1 · 19/32 · 1.8 ml``; an empty answer is named so."""
     share = f"{round(mode.frequency * members)}/{members}"
-    return (
-        f"Mode {mode.index}   {share}   {masks.ml(mode.volume_ml)}{' (nothing found)' if mode.empty else ''}"
-    )
+    return f"Mode {mode.index}   {share}   {masks.ml(mode.volume_ml)}{' (nothing found)' if mode.empty else ''}"

@@ -36,9 +36,7 @@ class MaskPanel(Panel):
         self.sources.setMaxVisibleItems(12)
         self.classes.setAccessibleName("Class to paint")
         self.classes.setToolTip("What the brush and the fill tool paint")
-        self.edit = button(
-            "Make editable", "A new mask layer to paint on; an earlier one stays in the layer list"
-        )
+        self.edit = button("Make editable", "A new mask layer to paint on; an earlier one stays in the layer list")
         slim(self.sources, self.edit)
         grid.addWidget(QLabel("Start from"), 0, 0)
         grid.addWidget(self.sources, 0, 1)
@@ -50,9 +48,7 @@ class MaskPanel(Panel):
         self.page.addWidget(self.hint)
         self.how = line(HOW, "How to paint")
         self.page.addWidget(self.how)
-        self.save = button(
-            "Save mask…", "On the scan's own grid, as NIfTI, with its plan beside it", "Save the mask"
-        )
+        self.save = button("Save mask…", "On the scan's own grid, as NIfTI, with its plan beside it", "Save the mask")
         self.page.addWidget(self.save)
         self.saved = line(name="Saved or not")
         self.page.addWidget(self.saved)
@@ -61,9 +57,7 @@ class MaskPanel(Panel):
     def _connect(self) -> None:
         self.sources.activated.connect(self._choose_source)
         self.edit.clicked.connect(lambda: commands.promote(self.session, self.sources.currentData()))
-        self.classes.activated.connect(
-            lambda index: commands.select_class(self.session, self.classes.itemData(index))
-        )
+        self.classes.activated.connect(lambda index: commands.select_class(self.session, self.classes.itemData(index)))
         self.save.clicked.connect(lambda: self.choose_and_save())
         self.hear("snapshot", "modes", "trajectory", "case", by=self._on_sources)
         self.hear("mask", by=self._on_mask)

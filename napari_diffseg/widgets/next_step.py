@@ -35,9 +35,7 @@ def next_step(session: Session) -> NextStep:
     if session.mask is not None:
         return NextStep("Save mask…", "Write it on the scan's own grid", "Mask", None, _why(session, "save"))
     if session.snapshot is None:
-        return NextStep(
-            "▶ First mask", "Denoise to one mask", "Denoise", commands.play, _why(session, "play")
-        )
+        return NextStep("▶ First mask", "Denoise to one mask", "Denoise", commands.play, _why(session, "play"))
     if len(session.snapshot) == 1 and session.settings.members > 1:
         tip = f"Draw {session.settings.members} masks, to see what else it could be"
         return NextStep("▶ Grow", tip, "Ensemble", commands.grow_ensemble, _why(session, "grow"))
@@ -48,13 +46,9 @@ def next_step(session: Session) -> NextStep:
 def _open(session: Session) -> NextStep:
     names = list(sample_scans())
     if not names:
-        return NextStep(
-            "Open a scan", "Drop a NIfTI file on the page Case", "Case", None, _why(session, "play")
-        )
+        return NextStep("Open a scan", "Drop a NIfTI file on the page Case", "Case", None, _why(session, "play"))
     tip = "Open the first sample scan"
-    return NextStep(
-        "Open a sample", tip, "Case", lambda s: commands.open_sample(s, names[0]), _why(session, "open")
-    )
+    return NextStep("Open a sample", tip, "Case", lambda s: commands.open_sample(s, names[0]), _why(session, "open"))
 
 
 def _promote_first(session: Session) -> None:

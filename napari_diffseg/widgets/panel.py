@@ -91,9 +91,7 @@ def slim(*made: QPushButton | QComboBox | QSpinBox) -> None:
     """Let widgets in a row shrink to their text, so that the row fits the narrowest dock."""
     for widget in made:
         text = widget.text() if isinstance(widget, QPushButton) else "0" * 8
-        policy = (
-            QSizePolicy.Policy.Preferred if isinstance(widget, QPushButton) else QSizePolicy.Policy.Ignored
-        )
+        policy = QSizePolicy.Policy.Preferred if isinstance(widget, QPushButton) else QSizePolicy.Policy.Ignored
         widget.setSizePolicy(policy, QSizePolicy.Policy.Fixed)
         widget.setMinimumWidth(widget.fontMetrics().horizontalAdvance(text) + 2 * GAP)
 
@@ -155,6 +153,12 @@ def beside(*widgets: QWidget, gap: int = GAP) -> QWidget:
     box.setStretch(0, 1)
     holder.setLayout(box)
     return holder
+
+
+def adopt(panel: QWidget, form: Any) -> None:
+    """Keep the empty shell of a form whose widgets were laid out one by one, so that it goes with the page."""
+    form.native.setParent(panel)
+    form.native.hide()
 
 
 def swatch(color: str, side: int = 14) -> QIcon:

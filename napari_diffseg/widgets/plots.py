@@ -21,7 +21,7 @@ class Curve(pg.PlotWidget):
     """A line with dots over the steps of a run, and a marker at the step on display."""
 
     def __init__(self, title: str, tip: str, parent: QWidget | None = None) -> None:
-        super().__init__(parent, background=None)
+        super().__init__(parent, background=None, enableMenu=False)
         self.setAccessibleName(title)
         self.setToolTip(tip)
         self.setMinimumHeight(LOWEST_PX)
@@ -32,7 +32,8 @@ class Curve(pg.PlotWidget):
         self._title = title
         item = self.getPlotItem()
         item.hideButtons()
-        item.setMenuEnabled(False)
+        # pyqtgraph makes this menu all the same, and as a window of its own.
+        item.ctrlMenu.setParent(self)
         item.setMouseEnabled(x=False, y=False)
         item.getViewBox().setDefaultPadding(0.08)
         self._line = item.plot(

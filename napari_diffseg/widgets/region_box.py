@@ -34,9 +34,7 @@ class RegionBox(QWidget):
         self.words = line(name="Region")
         box.addWidget(self.words)
         self.centre = button("Centre here", "The model's window around the centre of the view")
-        self.drag = button(
-            "Drag", "Show the region as a box in the view, to drag and resize", "Drag the region"
-        )
+        self.drag = button("Drag", "Show the region as a box in the view, to drag and resize", "Drag the region")
         self.drag.setCheckable(True)
         self.whole = button("Whole scan", "Segment everything; large scans take long")
         self.go = button("Go there", "Move the view to the middle of the region", "Go to the region")

@@ -44,9 +44,7 @@ def test_a_dropped_file_becomes_the_case(qtbot: QtBot, tmp_path: Path) -> None:
     assert panel.filled.isVisible() and not panel.empty.isVisible()
 
 
-def test_typing_a_region_places_it_and_a_turned_round_one_is_straightened(
-    qtbot: QtBot, tmp_path: Path
-) -> None:
+def test_typing_a_region_places_it_and_a_turned_round_one_is_straightened(qtbot: QtBot, tmp_path: Path) -> None:
     session = open_session(tmp_path)
     commands.place_region(session, Box((2, 3, 4), (8, 9, 10)))
     panel = panel_of(qtbot, session)
@@ -62,12 +60,12 @@ def test_centre_takes_the_models_window_and_whole_scan_drops_the_region(qtbot: Q
     session = open_session(tmp_path)
     panel = panel_of(qtbot, session)
     panel.region.centre.click()
-    # 16 voxels of the model's grid, which is the scan's own, cut to a scan of 14 x 18 x 22.
-    assert session.roi is not None and session.roi.shape == (14, 16, 16)
-    assert panel.region.words.text() == "Region: box of 28 × 19.2 × 14.4 mm"
+    # 20 voxels of the model's grid, which is the scan's own, cut to a scan of 14 x 18 x 22.
+    assert session.roi is not None and session.roi.shape == (14, 18, 20)
+    assert panel.region.words.text() == "Region: box of 28 × 21.6 × 18 mm"
     panel.region.whole.click()
     assert session.roi is None
-    assert panel.region.words.text().startswith("Region: whole scan, 28 × 21.6")
+    assert panel.region.words.text().startswith("Region: whole scan, 28 × 21.6 × 19.8")
 
 
 def test_a_model_of_other_channels_is_explained_beneath(qtbot: QtBot, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_play_turns_into_pause_and_resume(qtbot: QtBot, tmp_path: Path) -> None:
     assert "Play" in panel.play.text()
     session.job = JobState(name="First mask", state="running")
     assert "Pause" in panel.play.text() and panel.play.isEnabled() and not panel.step.isEnabled()
-    assert not panel.sampler.isEnabled()
+    assert not panel.sampler.isEnabled() and not panel.common["steps"].enabled
     session.job = JobState(name="First mask", state="paused")
     assert "Resume" in panel.play.text() and panel.play.isEnabled() and panel.step.isEnabled()
     session.job = JobState(name="First mask", state="cancelling")
@@ -80,9 +80,7 @@ def test_reset_drops_the_trajectory_and_the_curves(qtbot: QtBot, tmp_path: Path)
     assert not panel.snr._mark.isVisible() and panel.snr._line.getData()[0] is None
 
 
-def test_curves_show_the_finite_levels_of_the_run_and_mark_the_step_on_display(
-    qtbot: QtBot, tmp_path: Path
-) -> None:
+def test_curves_show_the_finite_levels_of_the_run_and_mark_the_step_on_display(qtbot: QtBot, tmp_path: Path) -> None:
     session = open_session(tmp_path)
     panel = panel_of(qtbot, session)
     panel.play.click()
@@ -101,9 +99,7 @@ def test_curves_show_the_finite_levels_of_the_run_and_mark_the_step_on_display(
     assert panel.snr._mark.value() == 2 and panel.change._mark.value() == 2
 
 
-def test_another_sampler_brings_its_own_knobs_and_they_reach_the_settings(
-    qtbot: QtBot, tmp_path: Path
-) -> None:
+def test_another_sampler_brings_its_own_knobs_and_they_reach_the_settings(qtbot: QtBot, tmp_path: Path) -> None:
     session = open_session(tmp_path)
     panel = panel_of(qtbot, session)
     panel.sampler.setCurrentIndex(panel.sampler.findData("ddim"))

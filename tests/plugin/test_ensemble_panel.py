@@ -80,9 +80,7 @@ def test_a_click_shows_a_mode_and_a_second_one_hides_it(qtbot: QtBot, tmp_path: 
     assert panel.session.mode is None and not item.isSelected()
 
 
-def test_a_double_click_with_the_mouse_makes_the_mode_editable_and_keeps_it_shown(
-    qtbot: QtBot, tmp_path: Path
-) -> None:
+def test_a_double_click_with_the_mouse_makes_the_mode_editable_and_keeps_it_shown(qtbot: QtBot, tmp_path: Path) -> None:
     panel = grown(qtbot, tmp_path)
     session, view = panel.session, panel.modes.viewport()
     spot = panel.modes.visualItemRect(panel.modes.item(0)).center()
@@ -109,7 +107,7 @@ def test_switches_ask_for_layers_and_show_what_is_on(qtbot: QtBot, tmp_path: Pat
 def test_stop_is_there_only_while_something_runs(qtbot: QtBot, tmp_path: Path) -> None:
     panel = panel_of(qtbot, open_session(tmp_path))
     panel.session.job = JobState(name="Ensemble", state="running")
-    assert panel.stop.isEnabled() and not panel.grow.isEnabled()
+    assert panel.stop.isEnabled() and not panel.grow.isEnabled() and not panel.members["members"].enabled
     assert "Ensemble" in panel.grow.toolTip()
     panel.session.job = JobState()
     assert not panel.stop.isEnabled() and panel.grow.isEnabled()

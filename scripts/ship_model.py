@@ -1,8 +1,8 @@
 """Put a trained model into sample_data/models: half-precision weights, and its measured quality on its card.
 
-    python scripts/ship_model.py runs/NAME/NAME.safetensors
+    python scripts/ship_model.py configs/NAME.toml
     diffseg evaluate -m NAME --data FOLDER --split SPLIT.json --json > evaluation.json
-    python scripts/ship_model.py runs/NAME/NAME.safetensors evaluation.json
+    python scripts/ship_model.py configs/NAME.toml evaluation.json
 
 The evaluation is thus of the very weights that ship, rounding included.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from diffseg.checkpoint import load_checkpoint, save_checkpoint
+from diffseg.train_plan import read_train_plan
 
 
 def quality_of(evaluation: Path) -> dict[str, float]:
@@ -30,9 +31,10 @@ def quality_of(evaluation: Path) -> dict[str, float]:
 
 def main() -> None:
     """See the module."""
-    trained = load_checkpoint(Path(sys.argv[1]))
+    plan = read_train_plan(Path(sys.argv[1]))
+    trained = load_checkpoint(plan.out / f"{plan.model.name}.safetensors")
     quality = quality_of(Path(sys.argv[2])) if len(sys.argv) > 2 else {}
-    card = replace(trained.card, quality=quality)
+    card = replace(plan.model, quality=quality)
     out = Path(__file__).parent.parent / "sample_data" / "models" / f"{card.name}.safetensors"
     save_checkpoint(out, card, trained.network, torch.float16)
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {quality or 'quality not measured yet'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,11 +30,18 @@ def from_json(kind: type[T], text: str | bytes, what: str, error: type[DiffsegEr
 
 
 def from_dict(kind: type[T], values: dict[str, Any], what: str, error: type[DiffsegError]) -> T:
-    """The record of class ``kind`` with these ``values``; raises like ``from_json``."""
+    """The record of class ``kind`` with these ``values``; raises like ``from_json``, and for names it does not have."""
     try:
-        return TypeAdapter(kind).validate_python(values)
+        record = TypeAdapter(kind).validate_python(values)
     except ValidationError as bad:
         raise error(_sentence(bad, what)) from None
+    known = [f.name for f in fields(kind)] if is_dataclass(kind) else list(values)
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        # A plain dataclass would pass over a misspelt setting in silence and run with the default.
+        choice = ", ".join(known) or "none"
+        raise error(f"{what} cannot be used: there is no setting {unknown[0]!r}; the settings are: {choice}.")
+    return record
 
 
 def _sentence(bad: ValidationError, what: str) -> str:

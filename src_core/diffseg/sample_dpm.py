@@ -29,7 +29,11 @@ class DPMSolver:
 
     @property
     def order(self) -> int | None:
-        """2, although the first and the last step are of order 1."""
+        """2, although the first and the last step are of order 1.
+
+        Measured 1.9 to 2.1 where lambda is smooth; 1.1 with "linear-simple", whose lambda is singular at t = 1, so
+        that the first step alone costs an error of order 1 / steps.
+        """
         return 2
 
     def steps(

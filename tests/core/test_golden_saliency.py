@@ -61,14 +61,16 @@ def test_the_classifier_and_its_gradient_are_those_of_the_published_code(path: P
 @pytest.mark.parametrize("path", found("*/guided_steps*.npz"))
 def test_guided_steps_of_both_kinds_are_those_of_the_published_code(path: Path) -> None:
     golden = arrays(path)
-    made = next(network_of(path.parent, tag) for tag in ("heads", "a") if (path.parent / f"flags_{tag}.json").exists())
+    channels = golden["x"].shape[1]
+    made = network_of(path.parent, fitting(path.parent, "flags_", channels, labelled=False))
     head = build_head(made.card.prediction, made.card.prediction_settings)
-    assert not made.card.network["labels"]
 
     @torch.no_grad()
     def denoiser(x: Tensor, level: Level) -> Prediction:
         output = made.network(x, torch.full((len(x),), level.told))
-        return head.predict(output, x, torch.tensor(level.alpha), torch.tensor(level.sigma), ImageCodec(channels=3))
+        return head.predict(
+            output, x, torch.tensor(level.alpha), torch.tensor(level.sigma), ImageCodec(channels=channels)
+        )
 
     levels = TableSchedule(**made.card.schedule_settings).levels(len(golden["timestep_map"]))
     start = len(levels) - 2 - int(golden["t_index"][0])
@@ -116,7 +118,8 @@ def published(request: pytest.FixtureRequest) -> Published:
     named = re.fullmatch(r"wsss_(plain|guided)_(linear|cosine)(\d+)", path.stem)
     assert named is not None, f"{path.name} does not say which schedule it was made with"
     golden, guided = arrays(path), named[1] == "guided"
-    denoiser = image_model(network_of(path.parent, "a"))
+    tag = fitting(path.parent, "flags_", golden["image"].shape[1], labelled=True)
+    denoiser = image_model(network_of(path.parent, tag))
     network = classifier_of(path.parent, "").network if guided else None
     schedule = TableSchedule(named[2], int(named[3]))  # type: ignore[arg-type]
     models = Models(time_table(schedule, schedule.count), denoiser, network)
@@ -169,12 +172,13 @@ def test_the_largest_component_is_that_of_the_published_code(published: Publishe
     np.testing.assert_array_equal(found, golden["mask_largest_component"] == 1)
 
 
-def fitting(folder: Path, prefix: str, channels: int) -> str:
-    """The tag of the flags of that prefix whose network sees so many channels."""
+def fitting(folder: Path, prefix: str, channels: int, labelled: bool | None = None) -> str:
+    """The tag of the flags of that prefix whose network sees so many channels, and takes class labels or not."""
     for path in sorted(folder.glob(f"{prefix}*.json")):
         tag = path.stem.removeprefix(prefix)
         made = json.loads(path.read_text())
-        if made.get("_in_channels", made.get("in_channels")) == channels and "classifier" not in tag:
+        fits = labelled is None or made.get("class_cond") == labelled
+        if made.get("_in_channels", made.get("in_channels")) == channels and "classifier" not in tag and fits:
             return tag
     pytest.skip(f"{folder.name} has no {prefix} for {channels} channels")
 

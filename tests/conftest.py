@@ -31,6 +31,8 @@ for variable in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNT
 os.environ["NAPARI_CONFIG"] = str(Path(_home.name) / "napari" / "settings.yaml")
 os.environ["NAPARI_STRICT_QT"] = "1"
 os.environ["NAPARI_ENSURE_PLUGIN_MAIN_THREAD"] = "1"
+# The networks of the tests are tiny: more threads than one only wait for each other, for minutes on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("QT_API", "pyqt6")
 os.environ.setdefault("PYTEST_QT_API", os.environ["QT_API"])
 

@@ -38,6 +38,7 @@ PLANES: tuple[tuple[Plane, str, str], ...] = (
 )
 SCANS = "Scans (*.nii *.nii.gz *.hdr *.img);;All files (*)"
 OTHER = "Other file…"
+CARD_PX = 340
 
 
 class CasePanel(Panel):
@@ -175,13 +176,18 @@ class CasePanel(Panel):
             return
         popup = QFrame(self, Qt.WindowType.Popup)
         popup.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        popup.setFrameShape(QFrame.Shape.Box)
         text = line(card_words(self.session.model), "Model card")
         text.setOpenExternalLinks(False)
         box = QVBoxLayout(popup)
         box.addWidget(text)
-        popup.setFixedWidth(max(320, self.width()))
-        popup.adjustSize()
-        popup.move(self.card.mapToGlobal(QPoint(self.card.width() - popup.width(), self.card.height())))
+        width = max(CARD_PX, self.width())
+        popup.setFixedSize(width, box.heightForWidth(width))
+        below = self.card.mapToGlobal(QPoint(self.card.width() - width, self.card.height()))
+        screen = self.card.screen()
+        if screen is not None:
+            below.setY(max(0, min(below.y(), screen.availableGeometry().bottom() - popup.height())))
+        popup.move(below)
         popup.show()
 
     # ---- from the session ----

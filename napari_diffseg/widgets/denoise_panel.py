@@ -37,7 +37,7 @@ class DenoisePanel(Panel):
         self._build_settings()
         self._build_transport()
         self.snr = Curve("Noise schedule: log-SNR at each step", "How much of the mask stands out of the noise")
-        self.change = Curve("Change of x̂0 from step to step", "Mean absolute change of the predicted mask")
+        self.change = Curve("Change of the predicted mask, step by step", "Mean absolute change of x̂0")
         self.page.addWidget(self.snr, 1)
         self.page.addWidget(self.change, 1)
         self.playback = QTimer(self)

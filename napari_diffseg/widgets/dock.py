@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FIELDS = ("case", "model", "trajectory", "snapshot", "mask")
 NARROWEST_PX = 360
 # napari squeezes the tabs of its own; these are to be read and hit.
-TAB_STYLE = "QTabBar::tab { padding: 5px 9px; }"
+TAB_STYLE = "QTabBar::tab { padding: 4px 9px; min-height: 20px; }"
 
 
 class Dock(QWidget):

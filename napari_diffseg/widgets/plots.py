@@ -13,6 +13,8 @@ from napari_diffseg.widgets.panel import ink
 
 # Tall enough for two tick labels, small enough for both curves on one page.
 LOWEST_PX, HIGHEST_PX = 84, 170
+# Room for the tick label of a small change, such as 0.00025; the same in both, so that their steps line up.
+AXIS_PX = 56
 # Okabe and Ito's blue and vermilion: told apart by colour-blind people, and on dark and light ground.
 CURVE, MARK = "#56b4e9", "#d55e00"
 
@@ -32,8 +34,10 @@ class Curve(pg.PlotWidget):
         self._title = title
         item = self.getPlotItem()
         item.hideButtons()
+        item.getAxis("left").enableAutoSIPrefix(False)
         # pyqtgraph makes this menu all the same, and as a window of its own.
         item.ctrlMenu.setParent(self)
+        item.ctrlMenu.hide()
         item.setMouseEnabled(x=False, y=False)
         item.getViewBox().setDefaultPadding(0.08)
         self._line = item.plot(
@@ -81,4 +85,4 @@ class Curve(pg.PlotWidget):
             axis = item.getAxis(side)
             axis.setPen(color)
             axis.setTextPen(color)
-        item.getAxis("left").setWidth(38)
+        item.getAxis("left").setWidth(AXIS_PX)

@@ -25,7 +25,7 @@ def parts() -> Iterator[Any]:
             yield pytest.param(family[name], id=f"{family.kind}-{name}")
 
 
-@pytest.mark.parametrize("kind", parts())
+@pytest.mark.parametrize("kind", list(parts()))
 def test_a_setting_that_a_part_does_not_have_is_refused_by_name(kind: type) -> None:
     required = {"classes": 2} if "classes" in getattr(kind, "__dataclass_fields__", {}) else {}
     from_dict(kind, required, "The part", PlanError)

@@ -9,6 +9,7 @@ import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
+from qtpy.QtWidgets import QFrame, QLabel
 
 from diffseg.grid import Box
 from napari_diffseg import commands
@@ -101,6 +102,17 @@ def test_the_card_escapes_what_a_checkpoint_says_of_itself() -> None:
     words = card_words(card)
     assert "<script>" not in words and "&lt;script&gt;" in words
     assert "Dice &lt;2&gt;: 0.881" in words
+
+
+def test_the_card_pops_up_whole(qtbot: QtBot, tmp_path: Path) -> None:
+    session = open_session(tmp_path)
+    session.model = replace(tiny_card(), training="A long note on the data. " * 12, citation="Some authors 2026")
+    panel = panel_of(qtbot, session)
+    panel.card.click()
+    (popup,) = [child for child in panel.findChildren(QFrame) if child.windowType() == Qt.WindowType.Popup]
+    (text,) = [label for label in popup.findChildren(QLabel) if "Some authors 2026" in label.text()]
+    assert text.height() >= text.heightForWidth(text.width())
+    popup.close()
 
 
 @pytest.mark.parametrize("field", ["case", "model", "roi", "job", "plane"])

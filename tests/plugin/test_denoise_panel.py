@@ -74,7 +74,7 @@ def test_reset_drops_the_trajectory_and_the_curves(qtbot: QtBot, tmp_path: Path)
     session = open_session(tmp_path)
     panel = panel_of(qtbot, session)
     panel.play.click()
-    assert panel.snr._mark.isVisible()
+    assert panel.snr._mark.isVisible() and not panel.snr.getPlotItem().ctrlMenu.isVisible()
     panel.reset.click()
     assert session.trajectory is None
     assert not panel.snr._mark.isVisible() and panel.snr._line.getData()[0] is None

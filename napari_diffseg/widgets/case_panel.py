@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 from diffseg.zoo import sample_scans
 from napari_diffseg import commands
 from napari_diffseg.widgets.layer_choice import LayerChoice
-from napari_diffseg.widgets.panel import GAP, Panel, beside, button, enable, line, row, say, slim
+from napari_diffseg.widgets.panel import GAP, MARGIN, Panel, beside, button, enable, line, row, say, slim
 from napari_diffseg.widgets.region_box import RegionBox
 
 if TYPE_CHECKING:
@@ -176,13 +176,16 @@ class CasePanel(Panel):
             return
         popup = QFrame(self, Qt.WindowType.Popup)
         popup.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        popup.setFrameShape(QFrame.Shape.Box)
+        popup.setObjectName("card")
+        popup.setStyleSheet("#card { border: 1px solid gray; }")
         text = line(card_words(self.session.model), "Model card")
         text.setOpenExternalLinks(False)
         box = QVBoxLayout(popup)
         box.addWidget(text)
         width = max(CARD_PX, self.width())
-        popup.setFixedSize(width, box.heightForWidth(width))
+        box.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
+        text.setFixedSize(width - 2 * MARGIN, text.heightForWidth(width - 2 * MARGIN))
+        popup.adjustSize()
         below = self.card.mapToGlobal(QPoint(self.card.width() - width, self.card.height()))
         screen = self.card.screen()
         if screen is not None:

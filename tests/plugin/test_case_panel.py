@@ -109,7 +109,7 @@ def test_the_card_pops_up_whole(qtbot: QtBot, tmp_path: Path) -> None:
     session.model = replace(tiny_card(), training="A long note on the data. " * 12, citation="Some authors 2026")
     panel = panel_of(qtbot, session)
     panel.card.click()
-    (popup,) = [child for child in panel.findChildren(QFrame) if child.windowType() == Qt.WindowType.Popup]
+    (popup,) = panel.findChildren(QFrame, "card")
     (text,) = [label for label in popup.findChildren(QLabel) if "Some authors 2026" in label.text()]
     assert text.height() >= text.heightForWidth(text.width())
     popup.close()

@@ -184,6 +184,8 @@ class CasePanel(Panel):
         box.addWidget(text)
         width = max(CARD_PX, self.width())
         box.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
+        # The theme's font is taken on here, and the height depends on it.
+        text.ensurePolished()
         text.setFixedSize(width - 2 * MARGIN, text.heightForWidth(width - 2 * MARGIN))
         popup.adjustSize()
         below = self.card.mapToGlobal(QPoint(self.card.width() - width, self.card.height()))

@@ -22,8 +22,7 @@ ODD_AFFINE = np.array(
     ]
 )
 ODD_AFFINE[:3, :3] = (
-    np.array([[np.cos(TURN), -np.sin(TURN), 0], [np.sin(TURN), np.cos(TURN), 0], [0, 0, 1]])
-    @ ODD_AFFINE[:3, :3]
+    np.array([[np.cos(TURN), -np.sin(TURN), 0], [np.sin(TURN), np.cos(TURN), 0], [0, 0, 1]]) @ ODD_AFFINE[:3, :3]
 )
 SHAPE = (18, 14, 22)
 

@@ -221,9 +221,7 @@ def test_stepping_playing_and_pausing_with_the_buttons_of_the_page(ready: Desk, 
     gate.allow(1)
     ready.press(page.step)
     ready.wait(
-        lambda: (
-            session.job.state == "paused" and session.trajectory is not None and session.trajectory.done == 1
-        )
+        lambda: session.job.state == "paused" and session.trajectory is not None and session.trajectory.done == 1
     )
     assert gate.calls == 1 and page.where.text().startswith("Step 1/3")
     ready.press(page.play)  # resume
@@ -250,9 +248,7 @@ def test_the_timeline_and_naparis_own_slider_move_together(ready: Desk) -> None:
     assert session.step == page.timeline.value() == 2
 
 
-def test_cancel_in_the_middle_keeps_what_is_finished_and_leaves_usable_buttons(
-    ready: Desk, gate: Gate
-) -> None:
+def test_cancel_in_the_middle_keeps_what_is_finished_and_leaves_usable_buttons(ready: Desk, gate: Gate) -> None:
     page, session = ready.page(EnsemblePanel), ready.session
     gate.allow(2 * 3 + 1)  # two members of three steps, and one step more
     ready.press(page.grow)
@@ -305,9 +301,7 @@ def test_closing_the_viewer_in_the_middle_ends_the_run(ready: Desk, gate: Gate) 
     assert session.checkpoint is None
 
 
-def test_closing_the_dock_in_the_middle_ends_the_run_and_a_new_dock_finds_the_results(
-    ready: Desk, gate: Gate
-) -> None:
+def test_closing_the_dock_in_the_middle_ends_the_run_and_a_new_dock_finds_the_results(ready: Desk, gate: Gate) -> None:
     session = ready.session
     gate.allow(3 + 1)
     ready.press(ready.page(EnsemblePanel).grow)

@@ -68,7 +68,7 @@ def tiny_card(spatial: int = 3, channels: int = 1, classes: int = 3, spacing_mm:
         channels=tuple(f"C{i}" for i in range(channels)),
         classes=tuple(ClassInfo(n, c) for n, c in zip(names[:classes], colors[:classes], strict=True)),
         rule=ImageRule(None if spacing_mm is None else (spacing_mm,) * spatial, (0.5, 99.5), "zscore", 4),
-        window=(20,) * spatial,
+        window=(16,) * spatial,
         sampler="ddpm",
         sampler_settings={},
         steps=3,

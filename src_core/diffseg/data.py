@@ -229,6 +229,9 @@ class Augmenter:
         intensity = [
             mt.RandBiasFieldd("image", prob=plan.bias_probability, coeff_range=(0.0, plan.bias_field)),
             mt.RandAdjustContrastd("image", prob=plan.gamma_probability, gamma=plan.gamma),
+            # What lies in a region besides the structure moves its mean and spread, and with them every grey value.
+            mt.RandScaleIntensityd("image", prob=plan.intensity_probability, factors=plan.intensity_scale),
+            mt.RandShiftIntensityd("image", prob=plan.intensity_probability, offsets=plan.intensity_shift),
             mt.RandGaussianNoised("image", prob=plan.noise_probability, std=plan.noise_std),
         ]
         self._transform = mt.Compose([*steps, affine, *intensity])

@@ -31,7 +31,10 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class AugmentPlan:
-    """Random changes of a training case. Angles in degrees, shifts in voxels, ``scale`` as a fraction."""
+    """Random changes of a training case. Angles in degrees, shifts in voxels, ``scale`` as a fraction.
+
+    ``intensity_scale`` is a fraction, ``intensity_shift`` in units of the normalised image.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -46,6 +49,9 @@ class AugmentPlan:
     noise_probability: float = 0.2
     bias_field: float = 0.3
     bias_probability: float = 0.2
+    intensity_scale: float = 0.0
+    intensity_shift: float = 0.0
+    intensity_probability: float = 0.0
 
 
 @dataclass(frozen=True)

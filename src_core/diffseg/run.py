@@ -27,7 +27,7 @@ from diffseg.windows import SliceNoise, Slicewise, Windowed, window_count
 # Members denoised together on a GPU; a CPU gains nothing from batches.
 GPU_BATCH = 8
 # Regions of up to this many model windows are denoised in one piece.
-WHOLE = 2
+WHOLE = 3
 
 
 @dataclass(frozen=True, eq=False)

@@ -94,9 +94,9 @@ def test_a_large_region_is_denoised_by_windows_of_the_models_size(
         return forward(x, t, image)
 
     monkeypatch.setattr(checkpoint.network, "forward", spy)
-    run = Run(plan_for(checkpoint.card, checkpoint.sha256, (), device="cpu"), case((60, 20, 20)), checkpoint)
+    run = Run(plan_for(checkpoint.card, checkpoint.sha256, (), device="cpu"), case((80, 20, 20)), checkpoint)
     next(iter(run.trajectory()))
-    assert set(seen) == {(20, 20, 20)} and len(seen) == run.windows == 5
+    assert set(seen) == {(20, 20, 20)} and len(seen) == run.windows == 7
 
 
 def test_a_slice_model_runs_through_a_volume_with_correlated_noise(tmp_path: Path) -> None:

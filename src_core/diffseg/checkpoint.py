@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from diffseg.card import METADATA_KEY, Card, read_card
 from diffseg.codec import Codec, build_codec
 from diffseg.denoise import Denoiser, Head, NetworkDenoiser, build_head
 from diffseg.errors import CheckpointError
+from diffseg.io.atomic import atomic_file
 from diffseg.nets import ARCHITECTURES
 from diffseg.nets.blocks import channels_last
 from diffseg.noise import SCHEDULES, NoiseSchedule
@@ -113,10 +112,5 @@ def save_checkpoint(path: Path, card: Card, network: nn.Module, dtype: torch.dty
     """Write a house checkpoint in one step: an old file stays whole until the new one is complete."""
     weights = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
+    with atomic_file(path) as temporary:
         save_file(weights, temporary, metadata={METADATA_KEY: to_json(card)})
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from diffseg.card import METADATA_KEY, read_card
 from diffseg.checkpoint import build_network, load_checkpoint, save_checkpoint
-from diffseg.errors import CheckpointError
+from diffseg.errors import CaseError, CheckpointError
 from diffseg.records import to_json
 from oracle import save_tiny, tiny_card
 
@@ -104,7 +104,7 @@ def test_a_failed_save_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: py
         raise OSError("No space left on device")
 
     monkeypatch.setattr("diffseg.checkpoint.save_file", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CaseError, match="No space"):
         save_checkpoint(path, card, build_network(card))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.safetensors"]

@@ -61,9 +61,9 @@ def test_centre_takes_the_models_window_and_whole_scan_drops_the_region(qtbot: Q
     session = open_session(tmp_path)
     panel = panel_of(qtbot, session)
     panel.region.centre.click()
-    # 20 voxels of the model's grid, which is the scan's own, cut to a scan of 14 x 18 x 22.
-    assert session.roi is not None and session.roi.shape == (14, 18, 20)
-    assert panel.region.words.text() == "Region: box of 28 × 21.6 × 18 mm"
+    # 16 voxels of the model's grid, which is the scan's own, cut to a scan of 14 x 18 x 22.
+    assert session.roi is not None and session.roi.shape == (14, 16, 16)
+    assert panel.region.words.text() == "Region: box of 28 × 19.2 × 14.4 mm"
     panel.region.whole.click()
     assert session.roi is None
     assert panel.region.words.text().startswith("Region: whole scan, 28 × 21.6 × 19.8")

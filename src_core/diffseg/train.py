@@ -10,7 +10,6 @@ import copy
 import csv
 import hashlib
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from torch import nn
 from diffseg.checkpoint import build_network, save_checkpoint
 from diffseg.data import Augmenter, load_examples, picked, read_names
 from diffseg.errors import PlanError
+from diffseg.io.atomic import atomic_file
 from diffseg.nets.blocks import channels_last
 from diffseg.objectives import OBJECTIVES, Batch
 from diffseg.train_plan import FitPlan, TrainPlan
@@ -131,8 +131,8 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        torch.save(state, out / "state.part")
-        os.replace(out / "state.part", out / "state.pt")
+        with atomic_file(out / "state.pt") as temporary:
+            torch.save(state, temporary)
         save_checkpoint(out / f"{self.plan.model.name}.safetensors", self.plan.model, self.average)
 
     def resume(self) -> None:

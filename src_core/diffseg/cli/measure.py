@@ -19,13 +19,12 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the table or the JSON."""
     from diffseg.agreement import agreement, table
-    from diffseg.io import read_members
-    from diffseg.io.nifti import open_volume
+    from diffseg.io import open_file, read_members
     from diffseg.outputs import plain
 
     sample_paths = [p for group in options.sample for p in group]
     rater_paths = [p for group in options.rater for p in group]
-    grid = open_volume(rater_paths[0]).grid
+    grid = open_file(rater_paths[0], members=True).grid
     samples = [m for p in sample_paths for m in read_members(p, grid)]
     raters = [m for p in rater_paths for m in read_members(p, grid)]
     record = agreement(samples, raters, grid.spacing_mm)

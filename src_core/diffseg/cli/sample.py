@@ -16,7 +16,7 @@ HELP = "draw an ensemble of masks for one scan and write it to a folder"
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    sub.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="one NIfTI file per channel of the model")
+    sub.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="one file per channel: NIfTI, PNG, JPEG")
     sub.add_argument("-m", "--model", required=True, help="a shipped model's name or a .safetensors file")
     sub.add_argument("-o", "--out", required=True, type=Path, help="folder for the results")
     sub.add_argument("-n", "--members", type=int, default=16, help="number of masks (default 16)")

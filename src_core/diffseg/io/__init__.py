@@ -13,18 +13,27 @@ from diffseg.case import Case, Labels, Origin
 from diffseg.errors import CaseError
 from diffseg.grid import Grid
 from diffseg.io.atomic import suffix_of
-from diffseg.io.nifti import open_volume, write_array
+from diffseg.io.nifti import Volume, open_volume, write_array
+from diffseg.io.pictures import is_picture, open_picture
 
-__all__ = ["read_case", "read_labels", "read_members", "to_file_order", "write_labels", "write_map"]
+__all__ = ["open_file", "read_case", "read_labels", "read_members", "to_file_order", "write_labels", "write_map"]
 
 # Files of one scan by different tools differ by rounding: float32 quaternions alone move corners by 0.1 mm.
 _PAIRING_TOLERANCE_VOXELS = 0.1
 
 
+def open_file(path: Path, members: bool = False) -> Volume:
+    """Open a NIfTI file, whose fourth axis may be longer than 1 with `members`, or a 2D picture (PNG, JPEG, TIFF).
+
+    Raises CaseError with one sentence.
+    """
+    return open_picture(path) if is_picture(path) else open_volume(path, members)
+
+
 def read_case(
     images: Sequence[Path], raters: Sequence[Path] = (), channels: Sequence[str] | None = None
 ) -> Case:
-    """Read a scan, one file per channel, and its masks; all on one grid.
+    """Read a scan, one NIfTI file or picture per channel, and its masks; all on one grid.
 
     `channels` names the channels in the order of `images`; without it they are named after the files.
     The case takes name, grid and origin from the first image. Raises CaseError with one sentence for a file
@@ -32,17 +41,17 @@ def read_case(
     """
     paths = [Path(path) for path in images]
     if not paths:
-        raise CaseError("No image was given; give one NIfTI file per channel.")
+        raise CaseError("No image was given; give one file per channel.")
     names = _distinct([_stem(path) for path in paths]) if channels is None else tuple(channels)
     if len(names) != len(paths):
         raise CaseError(
             f"{len(names)} channel names were given for {len(paths)} images; give one name per image."
         )
-    first = open_volume(paths[0])
+    first = open_file(paths[0])
     image = np.empty((len(paths), *first.grid.shape), dtype=np.float32)
     image[0] = first.values()
     for index, path in enumerate(paths[1:], start=1):
-        volume = open_volume(path)
+        volume = open_file(path)
         _refuse_other_grid(path, volume.grid, first.grid)
         image[index] = volume.values()
     rater_paths = [Path(path) for path in raters]
@@ -56,9 +65,10 @@ def read_case(
 def read_labels(path: Path, grid: Grid | None = None) -> Labels:
     """Read one mask (*S) in display order, uint8 or, above 255, uint16; on `grid` if one is given.
 
-    Float files are accepted when every value lies within 0.001 of a whole number. Raises CaseError.
+    Float files are accepted when every value lies within 0.001 of a whole number. Pictures with values below 20
+    hold label numbers, others must be black and white and become 1 where they are above 127. Raises CaseError.
     """
-    volume = open_volume(Path(path))
+    volume = open_file(Path(path))
     if grid is not None:
         _refuse_other_grid(Path(path), volume.grid, grid)
     return volume.labels()
@@ -69,7 +79,7 @@ def read_members(path: Path, grid: Grid | None = None) -> Labels:
 
     Otherwise as `read_labels`.
     """
-    volume = open_volume(Path(path), members=True)
+    volume = open_file(Path(path), members=True)
     if grid is not None:
         _refuse_other_grid(Path(path), volume.grid, grid)
     members: Labels = np.stack([volume.labels(member) for member in range(len(volume.stored))])
@@ -105,7 +115,7 @@ def write_map(path: Path, values: NDArray[np.floating[Any]], case: Case) -> None
 
 
 def _refuse_other_grid(path: Path, found: Grid, expected: Grid) -> None:
-    if found.same_as(expected, tol_mm=_PAIRING_TOLERANCE_VOXELS * min(expected.spacing_mm)):
+    if found is expected or found.same_as(expected, tol_mm=_PAIRING_TOLERANCE_VOXELS * min(expected.spacing_mm)):
         return
     if found.shape != expected.shape:
         ours, theirs = (" x ".join(map(str, grid.shape)) for grid in (expected, found))

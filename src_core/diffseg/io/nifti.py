@@ -149,7 +149,10 @@ def _load(path: Path) -> Any:
     if path.stat().st_size == 0:
         raise CaseError(f"{_name(path)} is empty (0 bytes); copy or export it again.")
     if suffix_of(path).lower() not in SUFFIXES:
-        raise CaseError(f"{_name(path)} is not a NIfTI file (.nii, .nii.gz, .hdr or .img); convert it first.")
+        raise CaseError(
+            f"{_name(path)} is not a NIfTI file (.nii, .nii.gz, .hdr or .img) and no picture (.png, .jpg, .tif); "
+            "convert it first."
+        )
     try:
         with _unlogged(), np.errstate(all="ignore"):
             image = nib.load(path)

@@ -1,14 +1,7 @@
 """Training cases: read once, kept in memory, cut and varied at random by MONAI's transforms.
 
-Layout of a data folder; all files of a case lie on one grid::
-
-    images/<case>.nii.gz            the image, or one file per channel of the model:
-    images/<case>/<channel>.nii.gz
-    labels/<case>.nii.gz            one rater's label map, or any number of raters':
-    labels/<case>/<rater>.nii.gz
-    labels.csv                      optional, columns case,label: the image-level class of each case
-
-A slice model (card.window of two sides) takes every slice of a volume along z as an example of its own.
+Where the files of a case lie is the matter of ``diffseg.layouts``. A slice model (card.window of two sides) takes every
+slice of a volume along z as an example of its own.
 """
 
 from __future__ import annotations
@@ -28,10 +21,9 @@ from torch import Tensor
 from diffseg.card import Card
 from diffseg.errors import CaseError, PlanError
 from diffseg.io import read_case
+from diffseg.layouts import Layout, find_layout
 from diffseg.preprocess import prepare
 from diffseg.train_plan import AugmentPlan
-
-SUFFIX = ".nii.gz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,51 +62,6 @@ def read_names(split_file: Path) -> dict[str, list[str]]:
     return sides
 
 
-def image_paths(folder: Path, name: str, channels: Sequence[str]) -> tuple[Path, ...]:
-    """The image files of a case, one per channel in the model's order; raises ``CaseError`` naming a missing one."""
-    whole, parts = folder / "images" / f"{name}{SUFFIX}", folder / "images" / name
-    if not parts.is_dir():
-        if not whole.is_file():
-            raise CaseError(f"The split names {name}, but {whole} is missing; put the file there or edit the split.")
-        return (whole,)
-    if whole.exists():
-        raise CaseError(f"{name} has both {whole} and the folder {parts}; keep one of them.")
-    paths = tuple(parts / f"{channel}{SUFFIX}" for channel in channels)
-    for path in paths:
-        if not path.is_file():
-            raise CaseError(
-                f"The channel files of {name} are to be named after the model's channels, but {path} is missing."
-            )
-    return paths
-
-
-def rater_paths(folder: Path, name: str) -> tuple[Path, ...]:
-    """The label files of a case, one per rater, by name; raises ``CaseError`` for none, or for another layout."""
-    whole, parts = folder / "labels" / f"{name}{SUFFIX}", folder / "labels" / name
-    if parts.is_dir():
-        raters = tuple(sorted(p for p in parts.iterdir() if p.name.endswith(SUFFIX)))
-        if whole.exists():
-            raise CaseError(f"{name} has both {whole} and the folder {parts}; put all raters into the folder.")
-        if not raters:
-            raise CaseError(f"{parts} holds no {SUFFIX} files; put one label file per rater into it.")
-        return raters
-    if whole.is_file():
-        return (whole,)
-    beside = sorted(p.name for p in (folder / "labels").glob(f"{name}_*{SUFFIX}"))
-    hint = f" ({beside[0]} lies beside it: put the files of several raters into {parts})" if beside else ""
-    raise CaseError(f"The split names {name}, but {whole} is missing{hint}; put the file there or edit the split.")
-
-
-def case_paths(folder: Path, name: str) -> tuple[Path, Path]:
-    """Image and label file of a case with one of each; raises ``CaseError`` naming what is missing or too many."""
-    images, raters = image_paths(folder, name, ()), rater_paths(folder, name)
-    if len(images) != 1 or len(raters) != 1:
-        raise CaseError(
-            f"{name} in {folder} has several channels or raters, but one image and one label file are needed."
-        )
-    return images[0], raters[0]
-
-
 def read_kinds(path: Path, labels: Sequence[str]) -> dict[str, int]:
     """Image-level classes of the cases in ``labels.csv``, as positions in ``labels``.
 
@@ -145,10 +92,11 @@ def load_examples(folder: Path, names: Sequence[str], card: Card) -> list[Exampl
             kinds = read_kinds(table, card.labels)
         elif len(card.labels) != 2:
             raise PlanError(f"{card.name} has {len(card.labels)} labels, which masks cannot tell; write {table}.")
-    return [example for name in names for example in load_case(folder, name, card, kinds)]
+    layout = find_layout(folder)
+    return [example for name in names for example in load_case(layout, name, card, kinds)]
 
 
-def load_case(folder: Path, name: str, card: Card, kinds: dict[str, int] | None = None) -> list[Example]:
+def load_case(layout: Layout, name: str, card: Card, kinds: dict[str, int] | None = None) -> list[Example]:
     """Read one case and bring it to the model's grid and intensity rule, exactly as sampling does.
 
     Where ``kinds`` gives the image-level class of the case, no label files are read and labels are 0.
@@ -157,10 +105,10 @@ def load_case(folder: Path, name: str, card: Card, kinds: dict[str, int] | None 
         CaseError: missing files, labels beyond the card's classes, or a case that the table does not list.
     """
     if kinds is not None and name not in kinds:
-        raise CaseError(f"The split names {name}, but {folder / 'labels.csv'} has no line for it; add one.")
+        raise CaseError(f"The split names {name}, but {layout.folder / 'labels.csv'} has no line for it; add one.")
     needs_masks = kinds is None and (card.task != "image" or bool(card.labels))
-    raters = rater_paths(folder, name) if needs_masks else ()
-    case = read_case(image_paths(folder, name, card.channels), raters)
+    raters = layout.raters(name) if needs_masks else ()
+    case = read_case(layout.images(name, card.channels), raters)
     if case.ndim < card.spatial or len(case.image) != len(card.channels):
         raise CaseError(
             f"{name} is {case.ndim}D with {len(case.image)} channel(s), but the model takes {card.spatial}D images "

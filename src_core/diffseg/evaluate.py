@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from diffseg.card import Card
 from diffseg.case import Case
 from diffseg.checkpoint import Checkpoint
-from diffseg.data import image_paths, rater_paths, read_names
-from diffseg.errors import CaseError
+from diffseg.data import read_names
 from diffseg.io import read_case
+from diffseg.layouts import find_layout
 from diffseg.metrics.overlap import dice
 from diffseg.metrics.surface import hd95
 from diffseg.plan import plan_for
@@ -39,20 +39,16 @@ def case_names(folder: Path, split: Path | None) -> list[str]:
     """
     if split is not None:
         return read_names(split)["validation"]
-    labels = folder / "labels"
-    found = labels.iterdir() if labels.is_dir() else ()
-    names = sorted(p.name.removesuffix(".nii.gz") for p in found if p.is_dir() or p.name.endswith(".nii.gz"))
-    if not names:
-        raise CaseError(f"{folder} has no labels/*.nii.gz; give a folder with images/ and labels/ of the same names.")
-    return names
+    return find_layout(folder).names()
 
 
 def evaluate(
     checkpoint: Checkpoint, folder: Path, names: Sequence[str], members: int = 1, **choices: Any
 ) -> Iterator[CaseScore]:
     """Scores case by case. With several members their majority is scored. ``choices`` go to ``plan_for``."""
+    layout = find_layout(folder)
     for name in names:
-        images, raters = image_paths(folder, name, checkpoint.card.channels), rater_paths(folder, name)
+        images, raters = layout.images(name, checkpoint.card.channels), layout.raters(name)
         case = read_case(images, raters, checkpoint.card.channels)
         plan = plan_for(checkpoint.card, checkpoint.sha256, images, raters, members=members, **choices)
         job = Run(plan, case, checkpoint)

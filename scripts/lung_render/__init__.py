@@ -1,0 +1,1 @@
+"""CT-like slices rendered around real lung nodule outlines: anatomy, vessels, nodule, scanner."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,30 @@ def picked(examples: Sequence[Example], batch: int, seed: int) -> list[Pick]:
     return [Pick(e, e.labels[chooser.integers(len(e.labels))]) for e in chosen]
 
 
+def cut_anywhere(pick: Pick, patch: Sequence[int], chooser: np.random.Generator) -> Pick:
+    """The pick cut to a patch and a quarter of it on every side, for turning and scaling.
+
+    The patch itself lies inside the image where that is large enough; every second one is placed round a voxel of a
+    structure, if there is any, the others anywhere. Beyond the image its outermost values go on; labels are 0.
+    """
+    shape = pick.labels.shape
+    centre = [int(chooser.integers(side)) for side in shape]
+    if chooser.random() < 0.5 and pick.labels.any():
+        found = np.flatnonzero(pick.labels)
+        centre = [int(i) for i in np.unravel_index(found[chooser.integers(len(found))], shape)]
+    indices, inside = [], []
+    for middle, side, size in zip(centre, shape, patch, strict=True):
+        start = min(max(middle - size // 2, 0), side - size) if side > size else (side - size) // 2
+        reach = np.arange(start - size // 4, start + size + size // 4)
+        indices.append(np.clip(reach, 0, side - 1))
+        inside.append(((reach >= 0) & (reach < side)).astype(np.uint8))
+    image = np.stack([channel[np.ix_(*indices)] for channel in pick.example.image])
+    labels = pick.labels[np.ix_(*indices)]
+    for known in np.ix_(*inside):
+        labels = labels * known
+    return Pick(replace(pick.example, image=image), labels)
+
+
 class Augmenter:
     """Draws patches: ``draw(picks, seed) -> (image (B, C, *P), labels (B, *P))``, the same for the same seed."""
 
@@ -159,6 +183,7 @@ class Augmenter:
             from monai import transforms as mt  # heavy, and only training needs it
         except ImportError:
             raise PlanError("Training needs MONAI; install it with: pip install 'napari-diffseg[train]'.") from None
+        self._anywhere, self._patch = plan.place == "anywhere", tuple(patch)
         n = len(patch)
         angle = np.deg2rad(plan.rotate_degrees)
         steps: list[Any] = []
@@ -187,6 +212,9 @@ class Augmenter:
     def draw(self, picks: Sequence[Pick], seed: int) -> tuple[Tensor, Tensor]:
         """See the class."""
         self._transform.set_random_state(seed=seed % 2**32)
+        if self._anywhere:
+            chooser = np.random.default_rng(seed)
+            picks = [cut_anywhere(p, self._patch, chooser) for p in picks]
         rows = [self._transform({"image": p.example.image, "labels": p.labels[None].astype(np.float32)}) for p in picks]
         images = torch.stack([torch.as_tensor(np.asarray(r["image"]), dtype=torch.float32) for r in rows])
         labels = torch.stack([torch.as_tensor(np.asarray(r["labels"])[0]) for r in rows])

@@ -17,7 +17,7 @@ from diffseg.records import from_dict
 
 @dataclass(frozen=True)
 class DataPlan:
-    """Where the cases are: ``images/``, ``labels/`` and maybe ``labels.csv`` in ``folder``; see ``diffseg.data``.
+    """Where the cases are: a ``folder`` in one of the layouts of ``diffseg.layouts``.
 
     ``split`` is a JSON file with the lists ``train`` and ``validation`` of case names. Relative paths are relative
     to the folder of the configuration file.
@@ -33,11 +33,14 @@ class DataPlan:
 class AugmentPlan:
     """Random changes of a training case. Angles in degrees, shifts in voxels, ``scale`` as a fraction.
 
-    ``intensity_scale`` is a fraction, ``intensity_shift`` in units of the normalised image.
+    ``place`` says where patches are cut: round the middle of a case, or "anywhere" in it, half of them round a voxel of
+    a structure, which suits cases larger than the patch. ``intensity_scale`` is a fraction, ``intensity_shift`` in
+    units of the normalised image.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
+    place: Literal["centre", "anywhere"] = "centre"
     flip_left_right: bool = False
     rotate_degrees: float = 10.0
     scale: float = 0.12
@@ -134,15 +137,29 @@ class TrainPlan:
 def read_train_plan(path: Path) -> TrainPlan:
     """The plan in a TOML file, with relative paths made absolute from the file's folder.
 
+    TOML has no null: without ``model.rule.spacing_mm`` every scan keeps its own spacing.
+
     Raises:
         PlanError: the file is missing, is no TOML, or has a missing, unknown or wrong entry.
     """
+    return plan_of(read_toml(path), path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; raises ``PlanError`` for a missing file and for another format."""
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise PlanError(f"There is no training configuration at {path}; give a .toml file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as bad:
         raise PlanError(f"{path} is no valid TOML ({bad}); correct it and try again.") from None
+
+
+def plan_of(values: dict[str, Any], path: Path) -> TrainPlan:
+    """The plan with the values of the file at ``path``; see ``read_train_plan``."""
+    rule = values.get("model", {}).get("rule") if isinstance(values.get("model"), dict) else None
+    if isinstance(rule, dict):
+        rule.setdefault("spacing_mm", None)
     plan = from_dict(TrainPlan, values, str(path), PlanError)
     base = path.resolve().parent
     data = DataPlan(base / plan.data.folder, base / plan.data.split)

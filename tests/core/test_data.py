@@ -12,9 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from diffseg.card import Card
-from diffseg.data import Example, load_case, load_examples, picked
+from diffseg.data import Augmenter, Example, Pick, cut_anywhere, load_case, load_examples, picked
 from diffseg.errors import CaseError, PlanError
 from diffseg.layouts import NiftiLayout
+from diffseg.train_plan import AugmentPlan
 from oracle import tiny_card
 
 pytest.importorskip("monai", reason="training needs the extra 'train'")
@@ -121,3 +122,42 @@ def test_images_of_other_dimensions_than_the_models_are_told(tmp_path: Path) -> 
     volume(tmp_path)
     with pytest.raises(CaseError, match="3D with 1 channel.* 3D images with 2"):
         load_case(NiftiLayout(tmp_path), "a", tiny_card(channels=2))
+
+
+def test_patches_are_cut_anywhere_inside_and_often_round_a_structure() -> None:
+    image = np.arange(40 * 60, dtype=np.float32).reshape(1, 40, 60)
+    labels = np.zeros((1, 40, 60), np.uint8)
+    labels[0, 2:4, 50:54] = 2
+    pick = picked([Example("a", image, labels)], 1, 0)[0]
+    corners, hits = [], 0
+    chooser = np.random.default_rng(0)
+    for _ in range(1000):
+        cut = cut_anywhere(pick, (16, 16), chooser)
+        assert cut.labels.shape == (24, 24) and cut.example.image.shape == (1, 24, 24)
+        patch, mask = cut.example.image[0, 4:20, 4:20], cut.labels[4:20, 4:20]
+        y, x = divmod(int(patch[0, 0]), 60)
+        np.testing.assert_array_equal(patch, image[0, y : y + 16, x : x + 16])
+        np.testing.assert_array_equal(mask, labels[0, y : y + 16, x : x + 16])
+        corners.append((y, x))
+        hits += bool(mask.any())
+    assert np.min(corners, 0).tolist() == [0, 0] and np.max(corners, 0).tolist() == [24, 44]
+    # Half of them by intention, 8 % of the others by chance: 540 with a standard deviation of 16.
+    assert 480 < hits < 600
+
+
+def test_patches_of_small_images_keep_them_in_the_middle_and_label_nothing_beyond() -> None:
+    labels = np.ones((1, 8, 30), np.uint8)
+    pick = Pick(Example("a", 7 * labels.astype(np.float32), labels), labels[0])
+    cut = cut_anywhere(pick, (16, 16), np.random.default_rng(0))
+    assert (cut.example.image == 7).all()
+    rows = cut.labels[:, 12]
+    assert rows.sum() == 8 and rows[8:16].all()
+
+
+def test_drawing_in_the_centre_is_what_shipped_configurations_do(tmp_path: Path) -> None:
+    volume(tmp_path)
+    picks = picked(load_case(NiftiLayout(tmp_path), "a", tiny_card()), 1, 0)
+    still = AugmentPlan(affine_probability=0, gamma_probability=0, noise_probability=0, bias_probability=0)
+    image, labels = Augmenter(still, (16, 16, 16)).draw(picks, 3)
+    np.testing.assert_array_equal(image[0], picks[0].example.image)
+    np.testing.assert_array_equal(labels[0], picks[0].labels)

@@ -147,16 +147,15 @@ def _airway(rng: np.random.Generator, level: float, cx: float, cy: float) -> tup
     return ()
 
 
-def place_chest(
-    rng: np.random.Generator, fov_mm: float, outline: NDArray, gap_mm: float, touch: bool
-) -> tuple[Chest, float]:
+def place_chest(rng: np.random.Generator, fov_mm: float, outline: NDArray, spacing_mm: float) -> tuple[Chest, float]:
     """A chest whose lung holds the nodule, and the room (mm) between nodule and the nearest tissue.
 
-    ``outline`` is (n, 2), x and y in mm, of the nodule's border. Of several drawn chests the first that leaves
-    ``gap_mm`` is taken, else the roomiest is moved until it does. With ``touch`` it is moved further until the
-    nodule meets the tissue, if that lies within 20 mm.
+    ``outline`` is (n, 2), x and y in mm, of the nodule's border. Of several drawn chests the first that leaves some
+    millimetres is taken, else the roomiest is moved until it does. A nodule that is flat towards tissue within 20 mm
+    mostly touches it: the chest is moved up to it.
     """
     x, y = outline[:, 0].astype(np.float32), outline[:, 1].astype(np.float32)
+    gap_mm = rng.uniform(1.0, 4.0)
     best, room = draw_chest(rng, fov_mm), -np.inf
     for _ in range(25):
         chest = draw_chest(rng, fov_mm)
@@ -165,13 +164,28 @@ def place_chest(
             best, room = chest, space
         if room > gap_mm:
             break
-    wanted = -rng.uniform(0.0, 1.2) if touch and room < 20 else max(room, gap_mm)
+    wanted = max(room, gap_mm)
+    if room < 20 and rng.uniform() < (0.75 if flat_towards(best, outline, spacing_mm) > 0.55 else 0.12):
+        wanted = -rng.uniform(0.0, 1.2)
     for _ in range(8):
         if abs(wanted - room) < 0.2:
             break
         best = best.moved(*_step(best, x, y, wanted - room))
         room = float(best.lung(x, y).min())
     return best, room
+
+
+def flat_towards(chest: Chest, outline: NDArray, spacing_mm: float) -> float:
+    """How flat the nodule is on the side of the nearest tissue: width of its outermost 0.8 pixels there over its
+    whole width, 0..1; 0 for nodules less than 6 pixels wide, which have no sides."""
+    x, y = outline[:, 0].astype(np.float32), outline[:, 1].astype(np.float32)
+    towards = np.array(_step(chest, x, y, 1.0))
+    towards /= np.hypot(*towards) + 1e-6
+    ahead, across = outline @ towards, outline @ np.array([-towards[1], towards[0]])
+    width = float(np.ptp(across))
+    if width < 6 * spacing_mm:
+        return 0.0
+    return float(np.ptp(across[ahead > ahead.max() - 0.8 * spacing_mm])) / width
 
 
 def _step(chest: Chest, x: Field, y: Field, change_mm: float) -> tuple[float, float]:

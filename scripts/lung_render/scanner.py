@@ -33,10 +33,10 @@ def draw_scanner(rng: np.random.Generator) -> Scanner:
     """Kernels from soft to sharp; sharp ones have more noise. 8-bit range from -1024 HU to the scan's maximum."""
     sharp = rng.beta(1.6, 1.6)
     return Scanner(
-        half_per_mm=0.34 + 0.36 * sharp,
-        steepness=rng.uniform(1.8, 2.6),
+        half_per_mm=0.43 + 0.36 * sharp,
+        steepness=rng.uniform(2.6, 4.2),
         enhance=max(0.0, sharp - 0.25) * rng.uniform(0.0, 0.9),
-        noise_hu=float(np.exp(rng.normal(np.log(20 + 20 * sharp), 0.4))),
+        noise_hu=float(np.exp(rng.normal(np.log(26 + 22 * sharp), 0.4))),
         streak=(rng.uniform(0, np.pi), max(0.0, rng.normal(0.3, 0.8))),
         window_hu=float(np.clip(rng.lognormal(np.log(2450), 0.2), 1700, 4095)),
         jpeg=int(rng.integers(88, 97)),
@@ -66,7 +66,7 @@ def reconstruct(rng: np.random.Generator, image_hu: Field, spacing_mm: float, sc
 
 def _noise(rng: np.random.Generator, spacing_mm: float, scanner: Scanner) -> Field:
     frequency, angle = _frequencies(SIZE, spacing_mm)
-    spectrum = np.sqrt(frequency + 0.04) * transfer(scanner, frequency)
+    spectrum = np.sqrt(frequency + 0.07) * transfer(scanner, frequency)
     direction, strength = scanner.streak
     spectrum = spectrum * (1 + strength * np.exp(-((np.sin(angle - direction) / 0.3) ** 2)))
     white = rng.standard_normal((SIZE, SIZE // 2 + 1, 2), dtype=np.float32).view(np.complex64)[..., 0]

@@ -36,8 +36,7 @@ def render(rng: np.random.Generator, nodule: NoduleSlice) -> Rendering:
     spacing = nodule.nodule.spacing_mm
     x0, y0 = nodule.nodule.first_pixel
     grid = Grid(spacing, ((x0 - moved[1] - 256) * spacing, (y0 - moved[0] - 256) * spacing))
-    touch = rng.uniform() < 0.28
-    chest, room = place_chest(rng, grid.fov_mm, _outline(nodule, grid), rng.uniform(1.0, 4.0), touch)
+    chest, room = place_chest(rng, grid.fov_mm, _outline(nodule, grid), spacing)
     blood, scanner = draw_blood(rng), draw_scanner(rng)
     heights = np.array([-1, 0, 1]) * nodule.nodule.thickness_mm / 3
     image, lung_hu = _parenchyma(rng, grid)

@@ -49,12 +49,12 @@ def _wall(rng: np.random.Generator, grid: Grid, chest: Chest, depth: Field, angl
     thick = base + back * np.clip(np.sin(angle), 0, 1) + side * np.abs(np.cos(angle)) + 4 * np.sin(3 * angle)
     muscle_part = rng.uniform(0.35, 0.95)
     streak = np.sin(depth / rng.uniform(2.2, 5.0) + 1.6 * smooth(rng, 8)) + 0.6 * smooth(rng, 14)
-    fat = cover(streak - rng.uniform(0.3, 1.4) - 0.8 * cover(12 - depth, 6), 0.8)
+    fat = cover(streak - rng.uniform(0.0, 1.3) - 0.8 * cover(12 - depth, 6), 0.8)
     fat = np.maximum(fat, cover(depth - muscle_part * thick + 1.5 * smooth(rng, 10), 1.5))
     if rng.uniform() < 0.35:
         fat = np.maximum(fat, cover(rng.uniform(0.5, 2.5) - np.abs(depth - 1.0) + 0.6 * smooth(rng, 8), 1.0))
     wall = MUSCLE_HU + rng.normal(5, 8) + (FAT_HU + rng.normal(0, 8) - MUSCLE_HU) * fat
-    wall = (wall + 5 * texture(rng, 4, 30)).astype(np.float32)
+    wall = (wall + rng.uniform(6, 16) * texture(rng, 2.5, 14)).astype(np.float32)
     _ribs(rng, wall, grid, angle * edge, depth, float(np.mean(edge)))
     blend(wall, 20.0, cover(1.2 - np.abs(depth - thick), 1.0))
     blend(wall, AIR_HU, cover(depth - thick - 1.2, grid.step_mm))
@@ -67,7 +67,7 @@ def _ribs(rng: np.random.Generator, wall: Field, grid: Grid, arc: Field, depth: 
     low, high = float(arc.min()) - 60, float(arc.max()) + 60
     while place < end:
         half = rng.uniform(4, 32)
-        centre, place = place + half, place + 2 * half + rng.uniform(12, 55)
+        centre, place = place + half, place + 2 * half + rng.uniform(14, 80)
         if low < centre < high:
             far = rng.uniform(4.5, 8.5)
             _bone(rng, wall, grid, (arc - centre, depth - far), half, rng.uniform(2.4, 4.6))
@@ -116,4 +116,4 @@ def _mediastinum(
     blend(tissue, rng.uniform(350, 700), cover(bone, 1.0) * cover(1.3 - bone, 0.8))
     for tube in chest.airway:
         blend(tissue, AIR_HU + 15, cover(tube.inside(x, y), grid.step_mm))
-    return tissue + 5 * texture(rng, 4, 30)
+    return tissue + rng.uniform(5, 14) * texture(rng, 2.5, 14)

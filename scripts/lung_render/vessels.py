@@ -18,7 +18,8 @@ def grow(
 ) -> list[Points]:
     """A winding, tapering, branching tube: a list of (n, 4) points x, y, z, radius (mm)."""
     n = max(int(length_mm / STEP_MM), 4)
-    turn = np.cumsum(rng.normal(0, [0.085, 0.085, 0.025], (n, 3)), axis=0)
+    kinks = (rng.random((n, 1)) < 0.05) * rng.normal(0, 0.5, (n, 3))
+    turn = np.cumsum((rng.normal(0, 0.1, (n, 3)) + kinks) * [1, 1, 0.25], axis=0)
     turn -= np.linspace(0, 1, n)[:, None] * turn[-1] * rng.uniform(0.3, 1)
     path = heading / np.linalg.norm(heading) + 0.7 * turn
     path /= np.linalg.norm(path, axis=1, keepdims=True)
@@ -43,12 +44,12 @@ def draw_tree(rng: np.random.Generator, grid: Grid, chest: Chest) -> list[Points
     hilum = min(chest.hila, key=lambda h: abs(h[0] + chest.shift[0] - centre[0]))
     root = np.array([hilum[0] + chest.shift[0], hilum[1] + chest.shift[1]])
     parts: list[Points] = []
-    for _ in range(rng.poisson(rng.uniform(24, 80) * (half / 45) ** 2)):
+    for _ in range(rng.poisson(rng.uniform(45, 170) * (half / 45) ** 2)):
         place = centre + rng.uniform(-1.15, 1.15, 2) * half
         away = place - root
         far = np.linalg.norm(away) / (0.3 * grid.fov_mm)
-        radius = np.clip(rng.lognormal(np.log(0.7), 0.5) * (1.4 - 0.85 * min(far, 1.2)), 0.3, 4.5)
-        tilt = rng.normal(0, 0.12) if rng.uniform() < 0.6 else rng.normal(0, 2)
+        radius = np.clip(rng.lognormal(np.log(0.56), 0.5) * (1.4 - 0.85 * min(far, 1.2)), 0.3, 4.5)
+        tilt = rng.normal(0, 0.12) if rng.uniform() < 0.55 else rng.normal(0, 2)
         heading = np.array([*(away / (np.linalg.norm(away) + 1)), 0]) + np.array([*rng.normal(0, 0.5, 2), tilt])
         start = np.array([*place, rng.normal(0, 3.5)])
         parts += grow(rng, start, heading, float(radius), rng.uniform(10, 22 + 14 * radius))

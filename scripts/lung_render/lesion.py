@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from .contours import RATERS, NoduleSlice
 from .grid import FINE, FINE_SIZE, PAD, SIZE, Field, Grid, smooth, texture
-from .vessels import Points, grow, tubes
+from .vessels import Tubes, grow, tubes
 
 MARGIN_PX = 12
 FAR_PX = 6.0
@@ -22,7 +22,7 @@ class Lesion:
 
     share: Field
     hu: Field
-    tubes: list[Points]
+    tubes: list[Tubes]
 
 
 def signed_px(mask: NDArray) -> Field:
@@ -82,7 +82,7 @@ def body_share(rng: np.random.Generator, nodule: NoduleSlice, edge_px: float) ->
         distance = ndimage.gaussian_filter((1 - t) * here + t * other, 0.8) + warp
         part = (1 - t) * marked + t * other_marked
         body = 1 / (1 + np.exp(-(distance + 0.15 - 1.0 * (1 - part)) / edge_px))
-        share += body * min(1.0, part ** rng.uniform(0.4, 1.0)) / 3
+        share += body * min(1.0, part ** rng.uniform(0.25, 0.8)) / 3
     share = np.maximum(share, _halo(rng, nodule.masks, widest + warp, edge_px) * marked)
     return to_fine(share, (r0, c0), 0.0), to_fine(here, (r0, c0), -MARGIN_PX)
 
@@ -121,25 +121,28 @@ def density_hu(rng: np.random.Generator, nodule: NoduleSlice, lung_hu: float, di
     return hu.astype(np.float32)
 
 
-def roots(rng: np.random.Generator, nodule: NoduleSlice, grid: Grid) -> list[Points]:
+def roots(rng: np.random.Generator, nodule: NoduleSlice, grid: Grid) -> list[Tubes]:
     """Spicules where raters rated them, and vessels that run into the nodule."""
     union = nodule.masks.any(axis=0)
     rows, columns = np.nonzero(union)
     centre = np.array(grid.origin_mm) + grid.spacing_mm * np.array([columns.mean(), rows.mean()])
     radius = grid.spacing_mm * np.sqrt(len(rows) / np.pi)
-    result: list[Points] = []
     spiky = float(rng.choice(nodule.nodule.ratings["spiculation"]))
-    for _ in range(int(rng.poisson(max(0.0, spiky - 1.5) * 2.5))):
-        turn = rng.uniform(0, 2 * np.pi)
-        out = np.array([np.cos(turn), np.sin(turn), rng.normal(0, 0.15)])
-        start = np.array([*centre, 0]) + 0.8 * radius * out * [1, 1, 0]
-        result += grow(rng, start, out, rng.uniform(0.25, 0.6), radius * rng.uniform(0.35, 1.0) + 1.5, depth=3)
-    for _ in range(int(rng.choice([0, 0, 0, 1, 1, 2]))):
-        turn = rng.uniform(0, 2 * np.pi)
-        out = np.array([np.cos(turn), np.sin(turn), rng.normal(0, 0.5)])
-        start = np.array([*centre, 0]) + 0.6 * radius * out * [1, 1, 0]
-        result += grow(rng, start, out, rng.uniform(0.35, 1.2), rng.uniform(8, 30), depth=2)
-    return result
+    spicules, fed = int(rng.poisson(max(0.0, spiky - 1.5) * 2.5)), int(rng.choice([0, 0, 0, 1, 1, 2]))
+    start, out = _outward(rng, centre, radius, spicules, 0.8, 0.15)
+    length = radius * rng.uniform(0.35, 1.0, spicules) + 1.5
+    result = grow(rng, start, out, rng.uniform(0.25, 0.6, spicules), length, levels=1)
+    start, out = _outward(rng, centre, radius, fed, 0.6, 0.5)
+    return result + grow(rng, start, out, rng.uniform(0.35, 1.2, fed), rng.uniform(8, 30, fed), levels=2)
+
+
+def _outward(
+    rng: np.random.Generator, centre: NDArray, radius: float, count: int, share: float, tilt: float
+) -> tuple[NDArray, NDArray]:
+    """Starts at ``share`` of the radius and headings away from the centre, both (count, 3)."""
+    turn = rng.uniform(0, 2 * np.pi, count)
+    out = np.column_stack([np.cos(turn), np.sin(turn), rng.normal(0, tilt, count)])
+    return np.array([*centre, 0]) + share * radius * out * [1, 1, 0], out
 
 
 def make_lesion(rng: np.random.Generator, nodule: NoduleSlice, grid: Grid, lung_hu: float) -> Lesion:

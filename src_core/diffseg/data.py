@@ -7,7 +7,6 @@ slice of a volume along z as an example of its own.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from diffseg.errors import CaseError, PlanError
 from diffseg.io import read_case
 from diffseg.layouts import Layout, find_layout
 from diffseg.preprocess import prepare
+from diffseg.splits import read_names as read_names
 from diffseg.train_plan import AugmentPlan
 
 
@@ -41,25 +41,6 @@ class Example:
     def kind_of(self, labels: NDArray[Any]) -> int:
         """The class of a part whose labels are ``labels``: that of the table, else 1 if any is above 0, else 0."""
         return int(np.any(labels)) if self.kind is None else self.kind
-
-
-def read_names(split_file: Path) -> dict[str, list[str]]:
-    """The names in ``train`` and ``validation``.
-
-    Raises:
-        PlanError: no such file, no JSON, a list missing, or a name in both.
-    """
-    try:
-        split = json.loads(split_file.read_text(encoding="utf-8"))
-        sides = {side: [str(name) for name in split[side]] for side in ("train", "validation")}
-    except (OSError, ValueError, KeyError, TypeError) as bad:
-        raise PlanError(
-            f"{split_file} must be a JSON file with the lists 'train' and 'validation' ({bad!r}); write one."
-        ) from None
-    both = set(sides["train"]) & set(sides["validation"])
-    if both:
-        raise PlanError(f"{split_file} has {sorted(both)[0]} in training and in validation; keep it in one of them.")
-    return sides
 
 
 def read_kinds(path: Path, labels: Sequence[str]) -> dict[str, int]:

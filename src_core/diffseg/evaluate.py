@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from diffseg.card import Card
 from diffseg.case import Case
 from diffseg.checkpoint import Checkpoint
-from diffseg.data import read_names
 from diffseg.io import read_case
 from diffseg.layouts import find_layout
 from diffseg.metrics.overlap import dice
 from diffseg.metrics.surface import hd95
 from diffseg.plan import plan_for
 from diffseg.run import Run
+from diffseg.splits import read_names
 
 
 @dataclass(frozen=True)

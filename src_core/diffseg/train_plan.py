@@ -142,7 +142,7 @@ def read_train_plan(path: Path) -> TrainPlan:
     Raises:
         PlanError: the file is missing, is no TOML, or has a missing, unknown or wrong entry.
     """
-    return plan_of(read_toml(path), path)
+    return plan_of(read_toml(path), str(path), path.resolve().parent)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -155,12 +155,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise PlanError(f"{path} is no valid TOML ({bad}); correct it and try again.") from None
 
 
-def plan_of(values: dict[str, Any], path: Path) -> TrainPlan:
-    """The plan with the values of the file at ``path``; see ``read_train_plan``."""
-    rule = values.get("model", {}).get("rule") if isinstance(values.get("model"), dict) else None
-    if isinstance(rule, dict):
-        rule.setdefault("spacing_mm", None)
-    plan = from_dict(TrainPlan, values, str(path), PlanError)
-    base = path.resolve().parent
+def plan_of(values: dict[str, Any], what: str, base: Path) -> TrainPlan:
+    """The plan with the ``values`` of a file called ``what``, paths taken from ``base``; see ``read_train_plan``."""
+    model = values.get("model")
+    if isinstance(model, dict) and isinstance(model.get("rule"), dict):
+        values = values | {"model": model | {"rule": {"spacing_mm": None} | model["rule"]}}
+    plan = from_dict(TrainPlan, values, what, PlanError)
     data = DataPlan(base / plan.data.folder, base / plan.data.split)
     return TrainPlan(base / plan.out, data, plan.fit, plan.model, plan.augment)

@@ -62,7 +62,8 @@ class Card:
     for, in display axes. ``quality`` maps a measure's name (with unit) to its value on the data named in
     ``training``. ``prediction`` names the head, ``codec`` how labels become numbers, each with its settings.
     ``labels`` are the image-level labels that a conditional image model or a classifier knows, in the order
-    of the network. ``source`` says what a converted model was made from.
+    of the network. ``source`` says what a converted model was made from. ``saliency`` holds settings chosen for this
+    model, by saliency method: its knobs, and maybe ``draws``.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -94,6 +95,7 @@ class Card:
     image: ImageInput = field(default_factory=ImageInput)
     labels: tuple[str, ...] = ()
     source: str = ""
+    saliency: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def spatial(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
+from diffseg.card import Card
 from diffseg.errors import PlanError
 from diffseg.grid import Box
 from diffseg.plan import InputFile, input_file, versions
@@ -58,6 +59,13 @@ class ExplainPlan:
     def box(self) -> Box | None:
         """``roi`` as a box."""
         return None if self.roi is None else Box.parse(self.roi)
+
+
+def recommended(card: Card, method: str) -> tuple[dict[str, Any], int]:
+    """The knobs of a method and the number of draws that the card recommends; none and 1 where it says nothing."""
+    settings = dict(card.saliency.get(method, {}))
+    draws = int(settings.pop("draws", 1))
+    return settings, draws
 
 
 def explain_plan(

@@ -27,10 +27,10 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("-o", "--out", required=True, type=Path, help="folder for the results")
     sub.add_argument("--classifier", help="classifier for guided methods (default: MODEL-classifier.safetensors)")
     sub.add_argument("--method", default="cg-cdm", help="cdm, cg-cdm, cg-diff, grad-cam, ... (default cg-cdm)")
-    sub.add_argument("--q", type=int, help="time step to which the image is noised (default of CDM: 400)")
-    sub.add_argument("--r", type=int, help="number of denoising steps (default of CDM: 10)")
-    sub.add_argument("--tau", type=float, help="weight that the label keeps, below 1 (default of CDM: 0.95)")
-    sub.add_argument("--scale", type=float, help="strength of the guidance (default of CG-CDM: 10)")
+    sub.add_argument("--q", type=int, help="time step to which the image is noised (default: the model's, else 400)")
+    sub.add_argument("--r", type=int, help="number of denoising steps (default: the model's, else 10)")
+    sub.add_argument("--tau", type=float, help="weight that the label keeps, below 1 (default: the model's, else 0.95)")
+    sub.add_argument("--scale", type=float, help="strength of the guidance (default: the model's, else 10)")
     sub.add_argument(
         "--set",
         action="append",
@@ -39,7 +39,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         dest="changes",
         help="another setting of the method, for example stride=10; an unknown one lists the known ones",
     )
-    sub.add_argument("--draws", type=int, default=1, help="draws of noise that are averaged (default 1)")
+    sub.add_argument("--draws", type=int, help="draws of noise that are averaged (default: the model's, else 1)")
     sub.add_argument("--seed", type=int, default=0, help="0 or more; the same seed gives the same map (default 0)")
     sub.add_argument("--target", type=int, default=1, help="number of the label looked for (default 1)")
     sub.add_argument("--background", type=int, default=0, help="number of the label without it (default 0)")
@@ -56,17 +56,19 @@ def run(options: argparse.Namespace) -> None:
     from diffseg.outputs import refuse_occupied
     from diffseg.saliency.files import write_saliency
     from diffseg.saliency.run import SaliencyRun, method_of
-    from diffseg.saliency_plan import explain_plan
+    from diffseg.saliency_plan import explain_plan, recommended
 
     refuse_occupied(options.out)
-    method = method_of(options.method, settings(options))
+    method_of(options.method, settings(options))  # a misspelt setting is told before anything is loaded
     path = find_model(options.model)
     checkpoint = load_checkpoint(path)
+    knobs, draws = recommended(checkpoint.card, options.method)
+    method = method_of(options.method, knobs | settings(options))
     guide = classifier_path(options, path)
     classifier = None if guide is None else load_checkpoint(guide)
     case = read_case(options.images, (), checkpoint.card.channels)
     choices: dict[str, Any] = {
-        k: getattr(options, k) for k in ("draws", "seed", "target", "background", "threshold", "roi", "device")
+        k: getattr(options, k) for k in ("seed", "target", "background", "threshold", "roi", "device")
     }
     plan = explain_plan(
         (checkpoint.card.name, checkpoint.sha256),
@@ -75,6 +77,7 @@ def run(options: argparse.Namespace) -> None:
         asdict(method),
         None if classifier is None else (classifier.card.name, classifier.sha256),
         component="largest" if options.largest else "all",
+        draws=draws if options.draws is None else options.draws,
         **choices,
     )
     begin = time.monotonic()

@@ -62,7 +62,8 @@ class FitPlan:
     """How to optimise.
 
     Noise. ``diffusion_steps`` K are the noise levels of training; ``uniform_fraction`` of the draws take a time from
-    all of [0, 1] instead, so that other numbers of steps work too. ``stratified`` spreads the times of a batch evenly.
+    all of [0, 1] instead, so that other numbers of steps work too. ``stratified`` spreads the times of a batch evenly. ``noisiest`` is the
+    largest time drawn, below 1 for a classifier that is only ever asked about images with some content left.
 
     Weights of the losses, 0 to leave one out. ``dice``, ``cross_entropy`` and ``focal`` compare masks; ``mse`` is the
     squared error, by ``mse_of`` of the head's own "target" (noise, velocity; class logits have none) or of the clean
@@ -86,6 +87,7 @@ class FitPlan:
     diffusion_steps: int = 5
     uniform_fraction: float = 0.2
     stratified: bool = False
+    noisiest: float = 1.0
     recycling: Literal["none", "next", "max"] = "max"
     dice: float = 1.0
     cross_entropy: float = 1.0
@@ -111,7 +113,7 @@ class FitPlan:
     autocast: bool = False
 
     def __post_init__(self) -> None:
-        shares = ("uniform_fraction", "self_condition", "ema")
+        shares = ("uniform_fraction", "noisiest", "self_condition", "ema")
         weights = ("dice", "cross_entropy", "focal", "mse", "bound")
         counts = ("updates", "batch", "diffusion_steps", "save_every", "validate_every")
         for names, low, high in ((shares, 0, 1), (weights, 0, math.inf), (counts, 1, math.inf)):

@@ -149,7 +149,11 @@ class ImageUNet(nn.Module):
 
 @ARCHITECTURES.add("image-classifier", "Small classifier of noised images (encoder of image-unet)")
 class ImageClassifier(nn.Module):
-    """Class logits of a noised image at a time in [0, 1], from the mean of its coarsest features."""
+    """Class logits of a noised image at a time in [0, 1].
+
+    From the mean and the maximum of every coarse feature: a single small lesion makes an image one with lesions, and
+    drowns in a mean over all places.
+    """
 
     Config = ImageNetConfig
 
@@ -163,7 +167,7 @@ class ImageClassifier(nn.Module):
         self.encoder = Encoder(config)
         self.middle_block = config.stage(last, last)
         self.norm = nn.GroupNorm(config.groups, last)
-        self.head = nn.Linear(last, config.labels)
+        self.head = nn.Linear(2 * last, config.labels)
 
     @property
     def stride(self) -> int:
@@ -174,5 +178,6 @@ class ImageClassifier(nn.Module):
         """Logits ``(B, labels)`` of images ``x (B, C, H, W)`` noised to times ``t (B,)``; any size."""
         emb = self.time(t)
         h = self.middle_block(self.encoder(x, emb)[-1], emb)
-        out: Tensor = self.head(nn.functional.silu(self.norm(h)).mean(dim=(2, 3)))
+        h = nn.functional.silu(self.norm(h))
+        out: Tensor = self.head(torch.cat([h.mean(dim=(2, 3)), h.amax(dim=(2, 3))], dim=1))
         return out

@@ -34,7 +34,8 @@ class Times:
 
     ``t`` and ``told (K,)`` ascend. A share ``uniform_fraction`` of the draws is uniform in [0, 1] instead of one of
     the levels. With ``stratified`` times a batch of B has one uniform number in every B-th of [0, 1),
-    ``(perm(i) + u) / B``, so that its levels are spread evenly (Christensen et al. 2025).
+    ``(perm(i) + u) / B``, so that its levels are spread evenly (Christensen et al. 2025). No time above ``noisiest`` is
+    drawn, but the least noisy level always may be.
     """
 
     def __init__(self, schedule: NoiseSchedule, fit: FitPlan) -> None:
@@ -46,7 +47,7 @@ class Times:
 
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:
         """Times ``(batch,)``, float64 on the CPU."""
-        count = len(self.t)
+        count = max(1, int((self.t <= self.fit.noisiest).sum()))
         if self.fit.stratified:
             place = torch.randperm(batch, generator=generator)
             u = (place + torch.rand(batch, generator=generator, dtype=torch.float64)) / batch
@@ -55,7 +56,7 @@ class Times:
             pick = torch.randint(count, (batch,), generator=generator)
             u = torch.rand(batch, generator=generator, dtype=torch.float64)
         anywhere = torch.rand(batch, generator=generator) < self.fit.uniform_fraction
-        return torch.where(anywhere, u, torch.as_tensor(self.t)[pick])
+        return torch.where(anywhere, u * self.fit.noisiest, torch.as_tensor(self.t)[pick])
 
     def before(self, t: Tensor) -> Tensor:
         """The noisier time that a recycled mask is predicted from: the next level, or the noisiest of all.

@@ -45,9 +45,9 @@ def open_files(
 
 @command("open")
 def open_sample(session: Session, name: str) -> None:
-    """Read a shipped sample, and take its model and region."""
+    """Read a shipped sample with its rater masks, and take its model and region."""
     scan = find_sample(name)
-    _open(session, scan.paths, (), scan.channels)
+    _open(session, scan.paths, scan.raters, scan.channels)
 
 
 def _open(session: Session, images: tuple[Path, ...], raters: tuple[Path, ...], channels: Sequence[str] | None) -> None:

@@ -12,7 +12,12 @@ def hippocampus() -> list[LayerData]:
     return open_sample("hippocampus")
 
 
+def lung_nodule() -> list[LayerData]:
+    """Rendered CT slice of a lung nodule with the masks of four radiologists."""
+    return open_sample("lung-nodule")
+
+
 def open_sample(name: str) -> list[LayerData]:
-    """The layers of a shipped sample; CaseError for an unknown name."""
+    """The layers of a shipped sample, an Image per channel and a Labels per rater; CaseError for an unknown name."""
     scan = find_sample(name)
-    return scan_layers(read_case(scan.paths, channels=scan.channels))
+    return scan_layers(read_case(scan.paths, scan.raters, scan.channels))

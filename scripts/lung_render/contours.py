@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+Masks = NDArray[np.bool_]
 RATERS = 4
 RATINGS = ("subtlety", "calcification", "margin", "lobulation", "spiculation", "texture")
 
@@ -32,8 +33,8 @@ class NoduleSlice:
 
     index: int
     nodule: NoduleRow
-    masks: NDArray
-    neighbours: tuple[NDArray | None, NDArray | None]
+    masks: Masks
+    neighbours: tuple[Masks | None, Masks | None]
     apart_mm: tuple[float, float]
 
 
@@ -50,7 +51,7 @@ class Contours:
         """Patient of a slice."""
         return self.rows[int(self.nodule[index])].patient
 
-    def masks(self, index: int) -> NDArray:
+    def masks(self, index: int) -> Masks:
         """Masks of a slice, bool (4, 128, 128)."""
         return np.unpackbits(self.packed[index], axis=-1).astype(bool)
 
@@ -60,7 +61,7 @@ class Contours:
         same = np.flatnonzero(self.nodule == self.nodule[index])
         away = self.z_mm[same] - self.z_mm[index]
         usual = float(np.min(np.abs(away[away != 0]))) if same.size > 1 else row.thickness_mm
-        found: list[NDArray | None] = []
+        found: list[Masks | None] = []
         apart: list[float] = []
         for side in (-1, 1):
             near = (away * side > 0) & (away * side < 1.5 * usual)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating]
 SIZE = 128
 PAD = 8
 FINE = 2
@@ -86,7 +86,7 @@ def smooth(rng: np.random.Generator, knots: int) -> Field:
     """Gaussian field of standard deviation about 1 that changes over 1/``knots`` of the side; cheap."""
     spread = _spread(knots)
     field = spread @ rng.standard_normal((knots, knots), dtype=np.float32) @ spread.T
-    return field / 0.55
+    return np.asarray(field / 0.55, np.float32)
 
 
 def cover(distance_mm: Field, soft_mm: float) -> Field:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import expit
 
 from .contours import RATERS, NoduleSlice
 from .grid import FINE, FINE_SIZE, PAD, SIZE, Field, Grid, smooth, texture
@@ -31,13 +32,12 @@ def signed_px(mask: NDArray) -> Field:
     return np.where(mask, inside - 0.5, 0.5 - outside).astype(np.float32)
 
 
-def shape_px(masks: NDArray, weights: NDArray) -> tuple[Field, Field, float]:
-    """Of the raters' masks (4, h, w): their weighted mean and largest signed distance, and the share that marked."""
+def shape_px(masks: NDArray, weights: NDArray) -> tuple[Field, float]:
+    """Of the raters' masks (4, h, w): their weighted mean signed distance, and the share of raters that marked."""
     marked = masks.any(axis=(1, 2))
     distances = np.stack([signed_px(m) for m in masks[marked]])
     w = weights[marked] / weights[marked].sum()
-    mean = np.tensordot(w, distances, axes=1).astype(np.float32)
-    return mean, distances.max(axis=0), float(marked.mean())
+    return np.tensordot(w, distances, axes=1).astype(np.float32), float(marked.mean())
 
 
 def to_fine(values: Field, corner: tuple[int, int], outside: float) -> Field:
@@ -62,39 +62,49 @@ def body_share(rng: np.random.Generator, nodule: NoduleSlice, edge_px: float) ->
     can be read off exactly; its surface is smoothed and warped by about half a pixel, as hands do not follow it
     better. Where raters left a slice out, the body is fainter and a little smaller.
     """
-    union = nodule.masks.any(axis=0)
+    union = np.logical_or.reduce(nodule.masks, axis=0)
     for other in nodule.neighbours:
         union = union | (other.any(axis=0) if other is not None else False)
     rows, columns = np.flatnonzero(union.any(axis=1)), np.flatnonzero(union.any(axis=0))
     r0, r1 = max(rows[0] - MARGIN_PX, 0), min(rows[-1] + MARGIN_PX + 1, SIZE)
     c0, c1 = max(columns[0] - MARGIN_PX, 0), min(columns[-1] + MARGIN_PX + 1, SIZE)
     weights = rng.dirichlet(np.full(RATERS, 1.5))
-    here, widest, marked = shape_px(nodule.masks[:, r0:r1, c0:c1], weights)
+    here, marked = shape_px(nodule.masks[:, r0:r1, c0:c1], weights)
     beside = []
     for other in nodule.neighbours:
         part = None if other is None else shape_px(other[:, r0:r1, c0:c1], weights)
-        beside.append((np.minimum(here, 0) - 3, 0.0) if part is None else (part[0], part[2]))
+        beside.append((np.minimum(here, 0) - 3, 0.0) if part is None else part)
     warp = rng.uniform(0.2, 0.6) * ndimage.gaussian_filter(rng.standard_normal(here.shape), 2.5) * 8.0
     share = np.zeros_like(here)
     for height in np.array([-1, 0, 1]) * nodule.nodule.thickness_mm / 3:
-        (other, other_marked), apart = beside[int(height > 0)], nodule.apart_mm[int(height > 0)]
+        (next_to, next_marked), apart = beside[int(height > 0)], nodule.apart_mm[int(height > 0)]
         t = min(abs(height) / apart, 1.0)
-        distance = ndimage.gaussian_filter((1 - t) * here + t * other, 0.8) + warp
-        part = (1 - t) * marked + t * other_marked
-        body = 1 / (1 + np.exp(-(distance + 0.15 - 1.0 * (1 - part)) / edge_px))
+        distance = ndimage.gaussian_filter((1 - t) * here + t * next_to, 0.8) + warp
+        part = (1 - t) * marked + t * next_marked
+        body = expit((distance + 0.15 - 1.0 * (1 - part)) / edge_px)
         share += body * min(1.0, part ** rng.uniform(0.25, 0.8)) / 3
-    share = np.maximum(share, _halo(rng, nodule.masks, widest + warp, edge_px) * marked)
+    share = _dissent(rng, nodule.masks[:, r0:r1, c0:c1], share, warp, edge_px, marked)
     return to_fine(share, (r0, c0), 0.0), to_fine(here, (r0, c0), -MARGIN_PX)
 
 
-def _halo(rng: np.random.Generator, masks: NDArray, widest: Field, edge_px: float) -> Field:
-    """A faint rim out to the widest outline, where the raters' areas differ by much."""
+def _dissent(
+    rng: np.random.Generator, masks: NDArray, share: Field, warp: Field, edge_px: float, marked: float
+) -> Field:
+    """Makes the body part-solid where the raters' areas differ by much: denser the more of them drew a place, with
+    soft transitions, and a faint rim out to the widest outline."""
     areas = masks.sum(axis=(1, 2))
     areas = areas[areas > 0]
-    spread = np.clip((areas.max() / areas.min() - 1.3) / 1.5, 0, 1)
-    level = spread * rng.uniform(0.0, 0.55)
-    blur = ndimage.gaussian_filter(widest, 1.2)
-    return level / (1 + np.exp(-blur / (edge_px + 0.6)))
+    spread = float(np.clip((areas.max() / areas.min() - 1.25) / 1.25, 0, 1))
+    if spread == 0:
+        return share
+    distances = [ndimage.gaussian_filter(signed_px(m), 1.0) + warp for m in masks if m.any()]
+    soft_px = edge_px + 0.4
+    votes = [expit(one / soft_px) for one in distances]
+    weights = rng.dirichlet(np.full(len(votes), 6.0))
+    vote = sum(w * v for w, v in zip(weights, votes, strict=True)) * marked ** rng.uniform(0.25, 0.8)
+    mixed = share + spread * rng.uniform(0.2, 1.0) * (vote - share)
+    rim = spread * rng.uniform(0.0, 0.4) * marked * expit(np.max(distances, axis=0) / (soft_px + 0.3))
+    return np.maximum(mixed, rim).astype(np.float32)
 
 
 def density_hu(rng: np.random.Generator, nodule: NoduleSlice, lung_hu: float, distance: Field, px_mm: float) -> Field:
@@ -105,7 +115,7 @@ def density_hu(rng: np.random.Generator, nodule: NoduleSlice, lung_hu: float, di
     glass = lung_hu + rng.uniform(140, 380)
     deepest = float(distance.max())
     firm = np.clip((rating["texture"] - 1.6) / 2.4, 0, 1)
-    core = 1 / (1 + np.exp(-(distance - (1 - firm) * deepest * rng.uniform(0.7, 1.1)) / 0.8))
+    core = expit((distance - (1 - firm) * deepest * rng.uniform(0.7, 1.1)) / 0.8)
     hu = glass + (solid - glass) * (core * firm**0.5 if firm < 1 else np.ones_like(core))
     grain = rng.uniform(10, 35) * (1 + 1.5 * (1 - firm))
     hu = hu + grain * (0.7 * texture(rng, 3, 12) + 0.5 * smooth(rng, 24))
@@ -114,10 +124,10 @@ def density_hu(rng: np.random.Generator, nodule: NoduleSlice, lung_hu: float, di
         hu = hu + rng.uniform(120, 800) * np.clip(0.2 + distance / max(deepest, 1), 0, 1)
     elif kind < 6:
         centre = distance - deepest * (0.55 if kind in (1, 4) else 0.75)
-        hu = hu + rng.uniform(150, 600) / (1 + np.exp(-centre / 0.6)) * (1 + 0.3 * smooth(rng, 40))
+        hu = hu + rng.uniform(150, 600) * expit(centre / 0.6) * (1 + 0.3 * smooth(rng, 40))
     if deepest * px_mm > 6 and rng.uniform() < 0.05:
         hole = distance - deepest * rng.uniform(0.45, 0.8) + 0.8 * smooth(rng, 30)
-        hu = hu + (-950 - hu) / (1 + np.exp(-hole / 0.5))
+        hu = hu + (-950 - hu) * expit(hole / 0.5)
     return hu.astype(np.float32)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .chest import place_chest
-from .contours import NoduleSlice
+from .contours import Masks, NoduleSlice
 from .grid import FINE_SIZE, SIZE, Field, Grid, blend, cover, smooth, texture
 from .lesion import make_lesion, paint_lesion
 from .scanner import Scanner, develop, draw_scanner, reconstruct
@@ -24,7 +24,7 @@ class Rendering:
     """Grey values uint8 (128, 128), the raters' masks bool (4, 128, 128), HU before the window, the scanner drawn."""
 
     image: NDArray[np.uint8]
-    masks: NDArray
+    masks: Masks
     hu: Field
     scanner: Scanner
     room_mm: float
@@ -58,7 +58,7 @@ def render(rng: np.random.Generator, nodule: NoduleSlice) -> Rendering:
 def _jittered(rng: np.random.Generator, nodule: NoduleSlice) -> tuple[NoduleSlice, tuple[int, int]]:
     """The nodule brought towards the middle of the crop, as real crops are centred on the slice's outline, then
     moved by a few pixels; never closer than ``EDGE_PX`` to the border by that. Returns the move in rows, columns."""
-    union = nodule.masks.any(axis=0)
+    union = np.logical_or.reduce(nodule.masks, axis=0)
     rows, columns = np.flatnonzero(union.any(axis=1)), np.flatnonzero(union.any(axis=0))
     wide = rng.uniform() < 0.15
     move = []

@@ -24,6 +24,7 @@ MODEL_SUFFIX = ".safetensors"
 class SampleScan:
     """One sample: its image files (`paths`, one per channel, same grid) and what to run on them.
 
+    `raters` are files with people's masks on the same grid, none where nobody drew any.
     `roi` is the region to start with, in display order (z, y, x) and voxels of the scan; None stands for the
     whole scan.
     """
@@ -32,6 +33,7 @@ class SampleScan:
     title: str
     description: str
     paths: tuple[Path, ...]
+    raters: tuple[Path, ...]
     channels: tuple[str, ...]
     model: str
     roi: Box | None
@@ -97,6 +99,7 @@ def _sample_scan(row: Mapping[str, Any], folder: Path) -> SampleScan:
         title=row["title"],
         description=row["description"],
         paths=tuple(folder / name for name in row["images"]),
+        raters=tuple(folder / name for name in row.get("raters", ())),
         channels=tuple(row["channels"]),
         model=row["model"],
         roi=None if roi is None else Box.parse(roi),

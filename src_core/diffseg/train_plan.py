@@ -62,8 +62,8 @@ class FitPlan:
     """How to optimise.
 
     Noise. ``diffusion_steps`` K are the noise levels of training; ``uniform_fraction`` of the draws take a time from
-    all of [0, 1] instead, so that other numbers of steps work too. ``stratified`` spreads the times of a batch evenly. ``noisiest`` is the
-    largest time drawn, below 1 for a classifier that is only ever asked about images with some content left.
+    all of [0, 1] instead, so that other numbers of steps work too. ``stratified`` spreads the times of a batch evenly.
+    ``noisiest`` is the largest time drawn, below 1 for a classifier that is never asked about pure noise.
 
     Weights of the losses, 0 to leave one out. ``dice``, ``cross_entropy`` and ``focal`` compare masks; ``mse`` is the
     squared error, by ``mse_of`` of the head's own "target" (noise, velocity; class logits have none) or of the clean

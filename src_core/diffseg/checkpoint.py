@@ -12,7 +12,7 @@ from torch import nn
 
 from diffseg.card import METADATA_KEY, Card, read_card
 from diffseg.codec import Codec, build_codec
-from diffseg.denoise import Denoiser, Head, NetworkDenoiser, build_head
+from diffseg.denoise import Denoiser, Head, bound, build_head
 from diffseg.errors import CheckpointError
 from diffseg.io.atomic import atomic_file
 from diffseg.nets import ARCHITECTURES
@@ -53,7 +53,7 @@ class Checkpoint:
             CheckpointError: a model of another kind than one that draws masks of an image.
         """
         refuse_other_task(self.card)
-        kind = SelfConditioned if is_self_conditioned(self.card) else NetworkDenoiser
+        kind = SelfConditioned if is_self_conditioned(self.card) else bound
         return kind(self.network, image_input(self.card, image), self.head, self.codec, autocast)
 
 

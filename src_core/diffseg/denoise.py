@@ -9,7 +9,7 @@ its level.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -233,16 +233,40 @@ def x0_from_v(x: Tensor, v: Tensor, alpha: Tensor | float, sigma: Tensor | float
     return alpha * x - sigma * v
 
 
+class Encoded(Protocol):
+    """What a network with an encoder of its own makes of an image, once for all noisy masks."""
+
+    def expand(self, batch: int, *rest: int) -> Encoded:
+        """The same for ``batch`` masks; like ``Tensor.expand``, ``rest`` are -1."""
+        ...
+
+
+def encoded(network: nn.Module, image: Tensor) -> Tensor | Encoded:
+    """What ``network`` takes beside the noisy mask: ``image (B, C, *S)`` itself, or what its ``encode`` makes of it."""
+    encode: Callable[[Tensor], Encoded] | None = getattr(network, "encode", None)
+    return image if encode is None else encode(image)
+
+
+@torch.no_grad()
+def bound(
+    network: nn.Module, image: Tensor, head: Head, codec: Codec, autocast: torch.dtype | None = None
+) -> NetworkDenoiser:
+    """The network bound to ``image (1, C, *S)``; an encoder of its own runs here, once."""
+    with torch.autocast(image.device.type, dtype=autocast, enabled=autocast is not None):
+        beside = encoded(network, image)
+    return NetworkDenoiser(network, beside, head, codec, autocast)
+
+
 @dataclass(frozen=True, eq=False)
 class NetworkDenoiser:
-    """A network bound to one image ``(1, C, *S)``; the image is repeated over the batch.
+    """A network bound to one image ``(1, C, *S)``, or what its encoder made of it; repeated over the batch.
 
     Gradients are off and autocast is entered and left within one call, so that nothing of torch's
     per-thread state is open while a caller pauses between steps.
     """
 
     network: nn.Module
-    image: Tensor
+    image: Tensor | Encoded
     head: Head
     codec: Codec
     autocast: torch.dtype | None = None
@@ -252,7 +276,7 @@ class NetworkDenoiser:
         """See ``Denoiser``; the result is float32 whatever autocast does inside."""
         b = x.shape[0]
         told = torch.full((b,), level.told, device=x.device)
-        image = self.image.expand(b, *self.image.shape[1:])
+        image = self.image.expand(b, *[-1] * (x.ndim - 1))
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             output = self.network(x, told, image)
         alpha, sigma = x.new_tensor(level.alpha), x.new_tensor(level.sigma)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from diffseg.checkpoint import build_schedule, image_input
 from diffseg.codec import build_codec
 from diffseg.data import Example
-from diffseg.denoise import build_head
+from diffseg.denoise import Encoded, build_head
 from diffseg.errors import PlanError
 from diffseg.losses import Transitions
 from diffseg.objectives.times import Times
@@ -61,10 +61,10 @@ class Objective(ABC):
         """Standard normal noise, drawn on the CPU so that it does not depend on the device."""
         return torch.randn(like.shape, generator=generator).to(like.device)
 
-    def call(self, net: nn.Module, *inputs: Tensor, **named: Tensor) -> Tensor:
+    def call(self, net: nn.Module, x: Tensor, *inputs: Tensor | Encoded, **named: Tensor) -> Tensor:
         """The network's output in float32; in bfloat16 inside, if the plan says so."""
-        with torch.autocast(inputs[0].device.type, dtype=torch.bfloat16, enabled=self.fit.autocast):
-            output: Tensor = net(*inputs, **named).float()
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.fit.autocast):
+            output: Tensor = net(x, *inputs, **named).float()
         return output
 
     def bound_transitions(self) -> Transitions | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffseg.data import Example
-from diffseg.denoise import Denoiser, NetworkDenoiser, Prediction
+from diffseg.denoise import Denoiser, Encoded, Prediction, bound, encoded
 from diffseg.errors import PlanError
 from diffseg.losses import MASK_LOSSES, WEIGHTINGS, bound_bits, level_weights
 from diffseg.metrics.overlap import dice
@@ -59,7 +59,7 @@ class MaskObjective(Objective):
 
     def __call__(self, net: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """See ``Objective``."""
-        x0, image = self.codec.encode(batch.labels), self.image(batch)
+        x0, image = self.codec.encode(batch.labels), self.beside(net, batch)
 
         def see(x: Tensor, at: Amplitudes) -> Tensor:
             return self.predict(net, x, at, image)[1].x0
@@ -75,11 +75,17 @@ class MaskObjective(Objective):
         out, seen = self.predict(net, x, at, image, previous)
         return summed(self.losses(x0, x, at, out, seen, batch.labels))
 
+    def beside(self, net: nn.Module, batch: Batch) -> Tensor | Encoded:
+        """The images as the network takes them; a network with an encoder of its own sees them once an update."""
+        image = self.image(batch)
+        with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.fit.autocast):
+            return encoded(net, image)
+
     def predict(
-        self, net: nn.Module, x: Tensor, at: Amplitudes, image: Tensor, previous: Tensor | None = None
+        self, net: nn.Module, x: Tensor, at: Amplitudes, image: Tensor | Encoded, previous: Tensor | None = None
     ) -> tuple[Tensor, Prediction]:
         """``(raw output, prediction)`` in float32; a self-conditioned network without ``previous`` is given zeros."""
-        if self.self_conditioned:
+        if self.self_conditioned and isinstance(image, Tensor):
             image = torch.cat([image, torch.zeros_like(x) if previous is None else previous], dim=1)
         out = self.call(net, x, at.told, image)
         return out, self.head.predict(out, x, at.alpha, at.sigma, self.codec)
@@ -143,7 +149,7 @@ class MaskObjective(Objective):
     def _dice_of(self, net: nn.Module, example: Example, member: int, device: torch.device) -> list[float]:
         image = torch.as_tensor(example.image)[None].to(device)
         batch = Batch(image, torch.empty(0), torch.empty(0))
-        kind = SelfConditioned if self.self_conditioned else NetworkDenoiser
+        kind = SelfConditioned if self.self_conditioned else bound
         denoiser: Denoiser = kind(net, self.image(batch), self.head, self.codec)
         sampler = from_dict(SAMPLERS[self.card.sampler], self.card.sampler_settings, "Sampler", PlanError)
         noise = Noise(self.fit.seed, (member,))

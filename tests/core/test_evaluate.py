@@ -14,6 +14,7 @@ from diffseg.__main__ import main
 from diffseg.case import Case, origin_of
 from diffseg.errors import PlanError
 from diffseg.evaluate import SET_FIGURES, case_names, score, set_figures, summary, table
+from image_models import save_pair
 from oracle import save_tiny, tiny_card
 
 
@@ -92,15 +93,19 @@ def test_a_limit_takes_cases_from_the_whole_list(tmp_path: Path) -> None:
         case_names(tmp_path, split, 0)
 
 
+def write_pictures(folder: Path, radii: tuple[int, ...], rng: np.random.Generator) -> None:
+    """Two noisy cases in the LIDC layout, with one rater per radius."""
+    for name in ("p0/0", "p1/1"):
+        (folder / name).mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 256, (24, 24)).astype(np.uint8)).save(folder / name / "image_1.png")
+        for r, mask in enumerate(discs(radii)):
+            Image.fromarray(mask * 255).save(folder / name / f"label{r}_.png")
+
+
 def test_a_folder_of_pictures_is_evaluated_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture, rng: np.random.Generator
 ) -> None:
-    for name in ("p0/0", "p1/1"):
-        folder = tmp_path / "data" / name
-        folder.mkdir(parents=True)
-        Image.fromarray(rng.integers(0, 256, (24, 24)).astype(np.uint8)).save(folder / "image_1.png")
-        for r, mask in enumerate(discs((5, 0, 6))):
-            Image.fromarray(mask * 255).save(folder / f"label{r}_.png")
+    write_pictures(tmp_path / "data", (5, 0, 6), rng)
     save_tiny(tmp_path / "tiny.safetensors", tiny_card(spatial=2, classes=2))
     arguments = ["evaluate", "-m", str(tmp_path / "tiny.safetensors"), "--data", str(tmp_path / "data"), "-n", "3"]
     assert main([*arguments, "--device", "cpu", "--json"]) == 0
@@ -111,3 +116,21 @@ def test_a_folder_of_pictures_is_evaluated_from_the_command_line(
     assert result["sets"]["ged"]["mean"] == pytest.approx(np.mean(by_case))
     assert main([*arguments, "--device", "cpu"]) == 0
     assert "matched IoU" in capsys.readouterr().out
+
+
+def test_image_models_are_judged_by_their_maps(
+    tmp_path: Path, capsys: pytest.CaptureFixture, rng: np.random.Generator
+) -> None:
+    write_pictures(tmp_path / "data", (6,), rng)
+    model, classifier = save_pair(tmp_path)
+    arguments = ["evaluate", "-m", str(model), "--data", str(tmp_path / "data"), "--device", "cpu"]
+    assert main([*arguments, "--method", "cdm", "--method", "cg-cdm", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert list(result["methods"]) == ["cdm", "cg-cdm"] and result["slices"] == 2
+    classifier.rename(tmp_path / "guide.safetensors")
+    assert main([*arguments, "--method", "cg-cdm"]) == 2
+    assert "there is no tiny-classifier.safetensors beside the model" in capsys.readouterr().err
+    assert main([*arguments, "--method", "cg-cdm", "--classifier", str(tmp_path / "guide.safetensors")]) == 0
+    assert "cg-cdm" in capsys.readouterr().out
+    assert main([*arguments, "--method", "cgcdm"]) == 2
+    assert "cgcdm" in capsys.readouterr().err

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
 
     checkpoint = load_checkpoint(find_model(options.model))
     names = case_names(options.data, options.split, options.limit)
-    judge = maps if checkpoint.card.task == "image" else masks
+    judge = masks if checkpoint.card.task == "mask" else maps
     result, text = judge(checkpoint, names, options)
     print(json.dumps(plain(result), indent=2) if options.json else text)
 
@@ -63,27 +63,34 @@ def masks(checkpoint: Checkpoint, names: list[str], options: argparse.Namespace)
 
 
 def maps(checkpoint: Checkpoint, names: list[str], options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """The summary of the saliency maps of an image model and its table."""
-    from diffseg.checkpoint import load_checkpoint
+    """The summary of the saliency maps of an image model, or of a classifier alone, and its table."""
     from diffseg.evaluate_saliency import METHODS, evaluate_saliency, summary, table
     from diffseg.saliency import SALIENCY
 
-    path = checkpoint.path.with_name(f"{checkpoint.path.stem}-classifier{checkpoint.path.suffix}")
-    if options.classifier is not None:
-        path = find_model(options.classifier)
-    methods = options.method or list(METHODS)
+    alone = checkpoint.card.task == "classifier"
+    methods = options.method or [m for m in METHODS if not alone or SALIENCY[m].needs == ("classifier",)]
     guided = [m for m in methods if "classifier" in SALIENCY[m].needs]
-    if guided and not path.is_file():
-        raise PlanError(
-            f"The method {guided[0]} needs a classifier, and there is no {path.name} beside the model; give one with "
-            "--classifier, or choose --method cdm."
-        )
-    classifier = load_checkpoint(path) if guided else None
+    classifier = classifier_of(checkpoint, guided[0], options) if guided and not alone else None
     found = evaluate_saliency(
         checkpoint, classifier, options.data, names, methods, seed=options.seed, device=options.device
     )
     result = summary(list(watched(found, None, "slice")), checkpoint.card)
     return result, table(result)
+
+
+def classifier_of(checkpoint: Checkpoint, method: str, options: argparse.Namespace) -> Checkpoint:
+    """The classifier asked for, else the one beside the model; raises ``PlanError`` where there is none."""
+    from diffseg.checkpoint import load_checkpoint
+
+    if options.classifier is not None:
+        return load_checkpoint(find_model(options.classifier))
+    path = checkpoint.path.with_name(f"{checkpoint.path.stem}-classifier{checkpoint.path.suffix}")
+    if not path.is_file():
+        raise PlanError(
+            f"The method {method} needs a classifier, and there is no {path.name} beside the model; give one with "
+            "--classifier, or choose --method cdm."
+        )
+    return load_checkpoint(path)
 
 
 def watched(scores: Iterator[Any], total: int | None, unit: str) -> Iterator[Any]:

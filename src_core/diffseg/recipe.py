@@ -2,8 +2,8 @@
 
 Three entries are enough: ``out``, ``data.folder`` and ``model.name``. Every other setting of ``diffseg.train_plan`` and
 of a model's card may be given and then stands. The choices follow the shipped models. One rater: mask prediction with
-recycling in 5 steps (Fu et al. 2023, 2024). Several raters: a cosine schedule with input scaling and 10 ancestral
-steps, trained voxel by voxel so that the raters' frequencies are kept (Christensen et al. 2025).
+recycling in 5 steps (Fu et al. 2023, 2024). Several raters: velocity prediction, a cosine schedule with input scaling
+and 10 ancestral steps, squared error only, so that the raters' frequencies are kept (Christensen et al. 2025).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ WIDTHS = {2: (32, 64, 96, 128), 3: (16, 32, 64, 128)}
 PATCH_VOXELS = {2: 192 * 192, 3: 56 * 56 * 56}
 BATCH_VOXELS = {2: 128 * 128 * 8, 3: 2 * 56 * 56 * 56}
 SMALLEST_SIDE = 4  # of the coarsest level of the network
+CELLS_FROM = 96  # smallest side of slices that are taken two by two pixels
 FEWEST_SLICES = 16
 
 
@@ -134,25 +135,29 @@ def model_axes(data: Survey) -> int:
 
 
 def several_raters_fit() -> dict[str, Any]:
-    """Losses that are least where every voxel has the raters' frequencies; Dice would draw all masks to one."""
-    return {
-        "uniform_fraction": 1.0,
-        "stratified": True,
-        "diffusion_steps": 10,
-        "recycling": "none",
-        "dice": 0.0,
-        "cross_entropy": 1.0,
-    }
+    """The squared error is least where every rater has his share; Dice would draw all masks to one."""
+    losses = {"dice": 0.0, "cross_entropy": 0.0, "mse": 1.0}
+    return losses | {"diffusion_steps": 1000, "uniform_fraction": 1.0, "stratified": True, "recycling": "none"}
 
 
 def card_values(data: Survey, given: dict[str, Any], cases: int) -> dict[str, Any]:
     """The card of a model with the window ``given`` for these data, in the plain values of a configuration."""
     many, window = data.raters > 1, given["window"]
-    n, widths = len(window), WIDTHS[len(window)][: levels_for(window)]
+    n, cell = len(window), cell_for(window)
+    widths = WIDTHS[n][: levels_for(window)]
     channels = given.get("channels", data.channels)
     classes = given.get("classes") or named_classes(["background", *class_names(data.classes)])
-    network = {"spatial": n, "image_channels": len(channels), "classes": len(classes), "widths": list(widths)}
+    binary = many and len(classes) == 2
+    network = {
+        "spatial": n,
+        "image_channels": len(channels),
+        "classes": 1 if binary else len(classes),
+        "widths": list(widths),
+        "patch": cell,
+    }
     diffusion = {
+        "prediction": "v" if many else "x0",
+        "codec": "binary" if binary else "onehot",
         "schedule": "cosine" if many else "linear",
         "schedule_settings": {"input_scale": 0.1} if many else {},
         "sampler": "ddpm" if many else "ddim",
@@ -163,7 +168,7 @@ def card_values(data: Survey, given: dict[str, Any], cases: int) -> dict[str, An
         "spacing_mm": None if data.spacing_mm is None else data.spacing_mm[-n:],
         "clip_percentiles": [0.5, 99.5],
         "normalise": "zscore",
-        "multiple_of": 2 ** (len(widths) - 1),
+        "multiple_of": stride_for(window),
     }
     words = {
         "title": given["name"],
@@ -171,22 +176,34 @@ def card_values(data: Survey, given: dict[str, Any], cases: int) -> dict[str, An
         "licence": "that of the training data; not for clinical use",
         "training": f"{cases} cases with the masks of {f'up to {data.raters} raters' if many else 'one rater'}",
     }
-    model = {"architecture": "unet", "network": network, "prediction": "x0", "rule": rule, "window": window}
+    model = {"architecture": "unet", "network": network, "rule": rule, "window": window}
     return words | model | diffusion | {"channels": channels, "classes": classes}
 
 
 def window_for(shape: Sequence[int]) -> tuple[int, ...]:
     """Sides of a window that holds an image of this shape as far as ``PATCH_VOXELS`` allows; the longest give way."""
-    stride = 2 ** (levels_for(shape) - 1)
-    sides = [-(-side // stride) * stride for side in shape]
+    sides = list(shape)
+    while any(side % stride_for(sides) for side in sides):
+        sides = [-(-side // stride_for(sides)) * stride_for(sides) for side in sides]
     while math.prod(sides) > PATCH_VOXELS[len(sides)]:
-        sides[sides.index(max(sides))] -= stride
+        sides[sides.index(max(sides))] -= stride_for(sides)
     return tuple(sides)
+
+
+def cell_for(shape: Sequence[int]) -> int:
+    """Pixels of a side that the network takes as one: large slices are then four times quicker."""
+    return 2 if len(shape) == 2 and min(shape) >= CELLS_FROM else 1
 
 
 def levels_for(shape: Sequence[int]) -> int:
     """Resolutions of a network for images of this shape: four, fewer where the coarsest would have no width left."""
-    return max(1, min(4, 1 + int(math.log2(max(1, min(shape) / SMALLEST_SIDE)))))
+    coarsest = min(shape) / cell_for(shape) / SMALLEST_SIDE
+    return max(1, min(4, 1 + int(math.log2(max(1, coarsest)))))
+
+
+def stride_for(shape: Sequence[int]) -> int:
+    """What the sides of a window must be multiples of."""
+    return int(cell_for(shape) * 2 ** (levels_for(shape) - 1))
 
 
 def class_names(classes: int) -> list[str]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from diffseg.__main__ import main
 from diffseg.card import read_card
 from diffseg.errors import PlanError
-from diffseg.recipe import prepare_plan, window_for
+from diffseg.recipe import PATCH_VOXELS, prepare_plan, stride_for, window_for
 from diffseg.splits import draw_split
 from diffseg.train_plan import read_train_plan
 
@@ -57,9 +60,10 @@ def test_slices_of_several_raters_become_a_2d_model_that_keeps_their_frequencies
     card = plan.model
     assert card.window == plan.fit.patch == (32, 32) and card.spacing_mm is None
     assert [c.name for c in card.classes] == ["background", "structure"]
-    assert card.network["classes"] == 2 and card.network["image_channels"] == 1
+    assert card.network["classes"] == card.network["image_channels"] == 1 and card.codec == "binary"
     assert (card.schedule, card.sampler, card.steps) == ("cosine", "ddpm", 10)
-    assert plan.fit.dice == 0 and plan.fit.recycling == "none" and plan.augment.flip_left_right
+    assert (plan.fit.dice, plan.fit.cross_entropy, plan.fit.mse) == (0, 0, 1)
+    assert plan.fit.recycling == "none" and plan.augment.flip_left_right
     split = json.loads((tmp_path / "run" / "split.json").read_text())
     assert len(split["validation"]) == 2 and len(split["train"]) == 8
     assert {n.split("/")[0] for n in split["train"]}.isdisjoint(n.split("/")[0] for n in split["validation"])
@@ -83,9 +87,16 @@ def test_large_cases_are_cut_into_patches_anywhere() -> None:
     assert window_for((512, 512)) == (192, 192)
     assert window_for((400, 100, 100)) == (56, 56, 56)
     assert window_for((128, 128)) == (128, 128)
-    for shape in ((35, 51, 36), (18, 90, 90), (16, 16), (7, 300)):
-        window = window_for(shape)
-        assert all(w >= s or np.prod(window) > 1e4 for w, s in zip(window, shape, strict=True))
+
+
+@given(st.lists(st.integers(4, 700), min_size=2, max_size=3))
+def test_windows_suit_their_network_and_hold_the_image_where_they_may(shape: list[int]) -> None:
+    window = window_for(shape)
+    assert all(side > 0 and side % stride_for(window) == 0 for side in window)
+    assert math.prod(window) <= PATCH_VOXELS[len(shape)]
+    # Rounded up, no side is longer by 16 or more.
+    small = math.prod(side + 15 for side in shape) <= PATCH_VOXELS[len(shape)]
+    assert not small or all(w >= s for w, s in zip(window, shape, strict=True))
 
 
 def test_the_written_configuration_is_the_plan_and_what_was_given_stands(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from diffseg.__main__ import main
 from diffseg.card import read_card
+from diffseg.cli.train import duration
 from diffseg.errors import PlanError
 from diffseg.recipe import PATCH_VOXELS, prepare_plan, stride_for, window_for
 from diffseg.splits import draw_split
@@ -187,6 +188,10 @@ def test_data_that_no_model_can_be_made_for_are_told(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_time_left_is_told_in_the_unit_that_suits_it() -> None:
+    assert [duration(s) for s in (0.4, 99.4, 100, 5900, 7500)] == ["0 s", "99 s", "2 min", "98 min", "2 h 5 min"]
+
+
 def test_a_short_configuration_trains_a_model_that_lists_its_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -196,6 +201,6 @@ def test_a_short_configuration_trains_a_model_that_lists_its_classes(
     assert main(["train", str(path), "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
     assert "8 cases to train on, 2 to validate with; 2 updates of 2 patches of 32×32" in printed
-    assert "validation structure" in printed and "min left" in printed
+    assert "validation structure" in printed and "; 0 s left" in printed
     card, _ = read_card(tmp_path / "run" / "mine.safetensors")
     assert card.spatial == 2 and card.channels == ("image",)

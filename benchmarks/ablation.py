@@ -4,7 +4,8 @@
     python benchmarks/ablation.py configs/ablations/NAME.toml --only 2     one variant, counted from 1
     python benchmarks/ablation.py configs/ablations/NAME.toml --table      print only
 
-A variant is the configuration ``base`` with the tables ``common`` and its own laid over it. A run that was
+A variant is the configuration ``base`` with the tables ``common`` and its own laid over it; a table ``network`` replaces
+the whole network. A run that was
 stopped goes on where it was saved. The time is that of the processor, so that runs beside others compare.
 """
 
@@ -39,7 +40,7 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """``below`` with the values of ``above`` laid over it, table by table."""
     both = dict(below)
     for name, value in above.items():
-        inner = below.get(name)
+        inner = None if name == "network" else below.get(name)
         both[name] = merged(inner, value) if isinstance(value, dict) and isinstance(inner, dict) else value
     return both
 

@@ -119,17 +119,21 @@ def encoded(labels: NDArray[Any], path: Path, card: Card) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, eq=False)
 class Pick:
-    """What one update uses of an example: the image and one rater's labels ``(*W)``."""
+    """What one update uses of an example: the image and the labels ``(D, *W)`` of D drawn raters."""
 
     example: Example
     labels: NDArray[np.uint8]
 
 
-def picked(examples: Sequence[Example], batch: int, seed: int) -> list[Pick]:
-    """``batch`` examples, no one twice if there are enough, and of each one of its raters, all alike likely."""
+def picked(examples: Sequence[Example], batch: int, seed: int, raters: int = 1) -> list[Pick]:
+    """``batch`` examples, no one twice if there are enough, and of each ``raters`` drawn raters, all alike likely.
+
+    No rater comes twice before all have come.
+    """
     chooser = np.random.default_rng(seed)
     chosen = [examples[i] for i in chooser.choice(len(examples), batch, replace=len(examples) < batch)]
-    return [Pick(e, e.labels[chooser.integers(len(e.labels))]) for e in chosen]
+    orders = (np.resize(chooser.permutation(len(e.labels)), raters) for e in chosen)
+    return [Pick(e, e.labels[order]) for e, order in zip(chosen, orders, strict=True)]
 
 
 def cut_anywhere(pick: Pick, patch: Sequence[int], chooser: np.random.Generator) -> Pick:
@@ -138,10 +142,10 @@ def cut_anywhere(pick: Pick, patch: Sequence[int], chooser: np.random.Generator)
     The patch itself lies inside the image where that is large enough; every second one is placed round a voxel of a
     structure, if there is any, the others anywhere. Beyond the image its outermost values go on; labels are 0.
     """
-    shape = pick.labels.shape
+    shape = pick.labels.shape[1:]
     centre = [int(chooser.integers(side)) for side in shape]
     if chooser.random() < 0.5 and pick.labels.any():
-        found = np.flatnonzero(pick.labels)
+        found = np.flatnonzero(pick.labels.any(axis=0))
         centre = [int(i) for i in np.unravel_index(found[chooser.integers(len(found))], shape)]
     indices, inside = [], []
     for middle, side, size in zip(centre, shape, patch, strict=True):
@@ -150,14 +154,14 @@ def cut_anywhere(pick: Pick, patch: Sequence[int], chooser: np.random.Generator)
         indices.append(np.clip(reach, 0, side - 1))
         inside.append(((reach >= 0) & (reach < side)).astype(np.uint8))
     image = np.stack([channel[np.ix_(*indices)] for channel in pick.example.image])
-    labels = pick.labels[np.ix_(*indices)]
+    labels = np.stack([rater[np.ix_(*indices)] for rater in pick.labels])
     for known in np.ix_(*inside):
         labels = labels * known
     return Pick(replace(pick.example, image=image), labels)
 
 
 class Augmenter:
-    """Draws patches: ``draw(picks, seed) -> (image (B, C, *P), labels (B, *P))``, the same for the same seed."""
+    """Draws patches: ``draw(picks, seed) -> (image (B, C, *P), labels (B, D, *P))``, the same for the same seed."""
 
     def __init__(self, plan: AugmentPlan, patch: Sequence[int]) -> None:
         try:
@@ -196,7 +200,7 @@ class Augmenter:
         if self._anywhere:
             chooser = np.random.default_rng(seed)
             picks = [cut_anywhere(p, self._patch, chooser) for p in picks]
-        rows = [self._transform({"image": p.example.image, "labels": p.labels[None].astype(np.float32)}) for p in picks]
+        rows = [self._transform({"image": p.example.image, "labels": p.labels.astype(np.float32)}) for p in picks]
         images = torch.stack([torch.as_tensor(np.asarray(r["image"]), dtype=torch.float32) for r in rows])
-        labels = torch.stack([torch.as_tensor(np.asarray(r["labels"])[0]) for r in rows])
+        labels = torch.stack([torch.as_tensor(np.asarray(r["labels"])) for r in rows])
         return images, labels.round().long()

@@ -240,6 +240,10 @@ class Encoded(Protocol):
         """The same for ``batch`` masks; like ``Tensor.expand``, ``rest`` are -1."""
         ...
 
+    def repeat_interleave(self, repeats: int, dim: int) -> Encoded:
+        """That of every image ``repeats`` times in a row; like ``Tensor.repeat_interleave`` along the batch, 0."""
+        ...
+
 
 def encoded(network: nn.Module, image: Tensor) -> Tensor | Encoded:
     """What ``network`` takes beside the noisy mask: ``image (B, C, *S)`` itself, or what its ``encode`` makes of it."""

@@ -110,12 +110,12 @@ class Trainer:
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def batch(self, update: int) -> Batch:
-        """What update ``update`` (from 0) learns from: cases, one rater of each, and their augmentation."""
+        """What update ``update`` (from 0) learns from: cases, drawn raters of each, and their augmentation."""
         fit = self.plan.fit
-        picks = picked(self.train, fit.batch, seed_of(fit.seed, update, "cases"))
+        picks = picked(self.train, fit.batch, seed_of(fit.seed, update, "cases"), fit.draws)
         image, labels = self.augmenter.draw(picks, seed_of(fit.seed, update, "augment"))
         kinds = [p.example.kind_of(cut.numpy()) for p, cut in zip(picks, labels, strict=True)]
-        return Batch(image, labels, torch.tensor(kinds)).to(self.device, self.memory_format)
+        return Batch(image, labels.flatten(0, 1), torch.tensor(kinds)).to(self.device, self.memory_format)
 
     def validate(self) -> dict[str, float]:
         """What the objective measures of the averaged network on the first validation cases."""

@@ -61,6 +61,9 @@ class AugmentPlan:
 class FitPlan:
     """How to optimise.
 
+    Batches of ``batch`` images; of each image ``draws`` masks are noised, every one of another rater as far as there
+    are raters. Networks with an encoder of their own see the image once for all of them.
+
     Noise. ``diffusion_steps`` K are the noise levels of training; ``uniform_fraction`` of the draws take a time from
     all of [0, 1] instead, so that other numbers of steps work too. ``stratified`` spreads the times of a batch evenly.
     ``noisiest`` is the largest time drawn, below 1 for a classifier that is never asked about pure noise.
@@ -83,6 +86,7 @@ class FitPlan:
 
     updates: int
     batch: int = 2
+    draws: int = 1
     patch: tuple[int, ...] = (40, 56, 40)
     diffusion_steps: int = 5
     uniform_fraction: float = 0.2
@@ -115,7 +119,7 @@ class FitPlan:
     def __post_init__(self) -> None:
         shares = ("uniform_fraction", "noisiest", "self_condition", "ema")
         weights = ("dice", "cross_entropy", "focal", "mse", "bound")
-        counts = ("updates", "batch", "diffusion_steps", "save_every", "validate_every")
+        counts = ("updates", "batch", "draws", "diffusion_steps", "save_every", "validate_every")
         for names, low, high in ((shares, 0, 1), (weights, 0, math.inf), (counts, 1, math.inf)):
             for name in names:
                 if not low <= getattr(self, name) <= high:

@@ -52,10 +52,18 @@ def test_raters_of_a_folder_are_read_in_the_order_of_their_names(tmp_path: Path)
 def test_every_rater_is_drawn_equally_often_and_the_same_for_the_same_seed() -> None:
     image = np.zeros((1, 2, 2), np.float32)
     example = Example("a", image, np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8))
-    draws = [int(picked([example], 1, seed)[0].labels[0, 0]) for seed in range(2000)]
+    draws = [int(picked([example], 1, seed)[0].labels[0, 0, 0]) for seed in range(2000)]
     # Each rater 500 times on average, with a standard deviation of 19.
     assert all(abs(n - 500) < 80 for n in Counter(draws).values())
-    assert draws[:50] == [int(picked([example], 1, seed)[0].labels[0, 0]) for seed in range(50)]
+    assert draws[:50] == [int(picked([example], 1, seed)[0].labels[0, 0, 0]) for seed in range(50)]
+
+
+def test_several_raters_of_an_image_are_different_ones_as_far_as_there_are() -> None:
+    labels = np.arange(3, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
+    example = Example("a", np.zeros((1, 2, 2), np.float32), labels)
+    for seed in range(20):
+        drawn = picked([example], 1, seed, raters=5)[0].labels[:, 0, 0].tolist()
+        assert sorted(drawn[:3]) == [0, 1, 2] and drawn[3:] == drawn[:2]
 
 
 def test_no_case_is_drawn_twice_in_a_batch_while_there_are_enough() -> None:
@@ -133,8 +141,8 @@ def test_patches_are_cut_anywhere_inside_and_often_round_a_structure() -> None:
     chooser = np.random.default_rng(0)
     for _ in range(1000):
         cut = cut_anywhere(pick, (16, 16), chooser)
-        assert cut.labels.shape == (24, 24) and cut.example.image.shape == (1, 24, 24)
-        patch, mask = cut.example.image[0, 4:20, 4:20], cut.labels[4:20, 4:20]
+        assert cut.labels.shape == (1, 24, 24) and cut.example.image.shape == (1, 24, 24)
+        patch, mask = cut.example.image[0, 4:20, 4:20], cut.labels[0, 4:20, 4:20]
         y, x = divmod(int(patch[0, 0]), 60)
         np.testing.assert_array_equal(patch, image[0, y : y + 16, x : x + 16])
         np.testing.assert_array_equal(mask, labels[0, y : y + 16, x : x + 16])
@@ -147,10 +155,10 @@ def test_patches_are_cut_anywhere_inside_and_often_round_a_structure() -> None:
 
 def test_patches_of_small_images_keep_them_in_the_middle_and_label_nothing_beyond() -> None:
     labels = np.ones((1, 8, 30), np.uint8)
-    pick = Pick(Example("a", 7 * labels.astype(np.float32), labels), labels[0])
+    pick = Pick(Example("a", 7 * labels.astype(np.float32), labels), labels)
     cut = cut_anywhere(pick, (16, 16), np.random.default_rng(0))
     assert (cut.example.image == 7).all()
-    rows = cut.labels[:, 12]
+    rows = cut.labels[0, :, 12]
     assert rows.sum() == 8 and rows[8:16].all()
 
 

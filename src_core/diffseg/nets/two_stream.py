@@ -66,6 +66,11 @@ class Features:
             tuple(f.expand(batch, *f.shape[1:]) for f in self.levels), self.fine.expand(batch, *self.fine.shape[1:])
         )
 
+    def repeat_interleave(self, repeats: int, dim: int) -> Features:
+        """The features of every image ``repeats`` times in a row, along the batch."""
+        levels = tuple(f.repeat_interleave(repeats, dim) for f in self.levels)
+        return Features(levels, self.fine.repeat_interleave(repeats, dim))
+
 
 class Pyramid(nn.Module):
     """A U-Net without head: features at all its resolutions, finest first."""

@@ -22,7 +22,10 @@ from diffseg.train_plan import TrainPlan
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Prepared images ``(B, C, *P)``, label maps ``(B, *P)`` int64, and image-level classes ``kinds (B,)`` int64."""
+    """Prepared images ``(B, C, *P)``, label maps ``(B D, *P)`` int64, and image-level classes ``kinds (B,)`` int64.
+
+    The D label maps of an image follow one another.
+    """
 
     image: Tensor
     labels: Tensor

@@ -76,10 +76,10 @@ class MaskObjective(Objective):
         return summed(self.losses(x0, x, at, out, seen, batch.labels))
 
     def beside(self, net: nn.Module, batch: Batch) -> Tensor | Encoded:
-        """The images as the network takes them; a network with an encoder of its own sees them once an update."""
+        """Each image as the network takes it, once per mask; an encoder of the network's own sees it once an update."""
         image = self.image(batch)
         with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.fit.autocast):
-            return encoded(net, image)
+            return encoded(net, image).repeat_interleave(len(batch.labels) // len(image), 0)
 
     def predict(
         self, net: nn.Module, x: Tensor, at: Amplitudes, image: Tensor | Encoded, previous: Tensor | None = None

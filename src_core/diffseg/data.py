@@ -22,7 +22,6 @@ from diffseg.errors import CaseError, PlanError
 from diffseg.io import read_case
 from diffseg.layouts import Layout, find_layout
 from diffseg.preprocess import prepare
-from diffseg.splits import read_names as read_names
 from diffseg.train_plan import AugmentPlan
 
 

@@ -12,18 +12,19 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from diffseg.checkpoint import build_network, save_checkpoint
-from diffseg.data import Augmenter, load_examples, picked, read_names
+from diffseg.data import Augmenter, load_examples, picked
 from diffseg.errors import PlanError
 from diffseg.io.atomic import atomic_file
 from diffseg.nets.blocks import channels_last
 from diffseg.objectives import OBJECTIVES, Batch
+from diffseg.splits import read_names
 from diffseg.train_plan import FitPlan, TrainPlan
 
 
@@ -68,6 +69,9 @@ class Trainer:
     """Network, its running average, optimiser and data of one run; see ``fit``."""
 
     def __init__(self, plan: TrainPlan, device: torch.device) -> None:
+        if device.type == "cuda":
+            # Half the memory and about twice the speed there; on CPUs bfloat16 was measured to be slower.
+            plan = replace(plan, fit=replace(plan.fit, autocast=True))
         self.plan, self.device = plan, device
         self.objective = OBJECTIVES[plan.model.task](plan)
         split = read_names(plan.data.split)
@@ -156,6 +160,8 @@ def fit(plan: TrainPlan, device: torch.device, resume: bool = False) -> Iterator
     trainer = Trainer(plan, device)
     if resume:
         trainer.resume()
+    else:
+        (plan.out / "log.csv").unlink(missing_ok=True)
     began, first = time.monotonic(), trainer.done
     while trainer.done < plan.fit.updates:
         losses = trainer.update()

@@ -79,6 +79,8 @@ class FitPlan:
     follow-up: from pure noise). ``self_condition`` is the share of samples that are shown the network's own estimate,
     usually 0.5, for networks with input channels for it.
 
+    ``autocast``: bfloat16 inside the network, also where the device is not CUDA, which always has it.
+
     Images are trained with ``mse`` and ``bound`` only, classifiers with cross-entropy, whatever the weights of masks.
     """
 

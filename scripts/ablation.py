@@ -1,12 +1,12 @@
 """Ablations at one small budget: trains the variants of a recipe, measures each, and prints one table.
 
-    python benchmarks/ablation.py configs/ablations/NAME.toml              train and measure what is missing, print
-    python benchmarks/ablation.py configs/ablations/NAME.toml --only 2     one variant, counted from 1
-    python benchmarks/ablation.py configs/ablations/NAME.toml --table      print only
+    python scripts/ablation.py configs/ablations/NAME.toml              train and measure what is missing, print
+    python scripts/ablation.py configs/ablations/NAME.toml --only 2     one variant, counted from 1
+    python scripts/ablation.py configs/ablations/NAME.toml --table      print only
 
-A variant is the configuration ``base`` with the tables ``common`` and its own laid over it; a table ``network`` replaces
-the whole network. A run that was
-stopped goes on where it was saved. The time is that of the processor, so that runs beside others compare.
+A variant is the configuration ``base`` with the tables ``common`` and its own laid over it; a table ``network``
+replaces the whole network. A run that was stopped goes on where it was saved. The time is that of the processor, so
+that runs beside others compare.
 """
 
 from __future__ import annotations

@@ -17,6 +17,11 @@ def lung_nodule() -> list[LayerData]:
     return open_sample("lung-nodule")
 
 
+def brain_lesion() -> list[LayerData]:
+    """Brain slice rendered as FLAIR with painted lesions, and where they were painted."""
+    return open_sample("brain-lesion")
+
+
 def open_sample(name: str) -> list[LayerData]:
     """The layers of a shipped sample, an Image per channel and a Labels per rater; CaseError for an unknown name."""
     scan = find_sample(name)

@@ -421,6 +421,15 @@ def test_the_sample_brings_its_region_and_its_model(monkeypatch: pytest.MonkeyPa
     assert not commands.open_sample(session, "femur") and "femur" in text(session)
 
 
+def test_a_sample_whose_model_draws_no_masks_opens_and_says_so() -> None:
+    session = Session(inline=True)
+    assert commands.open_sample(session, "brain-lesion")
+    assert session.model is not None and session.model.task == "image" and session.case is not None
+    for verb in ("play", "step", "grow"):
+        assert ["saliency" in sentence for sentence in session.blockers(verb)] == [True]
+    assert session.window() is not None, "pages that draw the window still can"
+
+
 def test_a_fitting_shipped_model_is_taken_with_the_first_scan(
     scan: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,13 @@ def test_the_nodule_comes_with_four_radiologists_who_disagree_around_its_middle(
     assert image[masks.all(axis=0)].mean() > np.median(image[~masks.any(axis=0)]) + 500
 
 
+def test_the_painted_lesions_are_the_brightest_part_of_their_slice() -> None:
+    (image, _, _), (painted, look, _) = samples.brain_lesion()
+    assert look["name"].endswith("painted") and set(np.unique(painted)) == {0, 1}
+    brain = image[image > 0]
+    assert np.percentile(image[painted > 0], 10) > np.percentile(brain, 90)
+
+
 def test_an_unknown_sample_is_refused_with_the_known_names() -> None:
     with pytest.raises(CaseError, match="hippocampus"):
         samples.open_sample("femur")

@@ -85,6 +85,15 @@ def test_stratified_times_fall_one_into_each_part_of_the_axis() -> None:
     assert len(orders) > 10, "which sample gets which part is random"
 
 
+def test_no_time_above_the_noisiest_is_drawn() -> None:
+    for stratified in (False, True):
+        some = {"noisiest": 0.5, "stratified": stratified}
+        levels = Times(LinearSchedule(), plan(**some, uniform_fraction=0.0).fit)
+        assert set(levels.draw(300, generator()).tolist()) == {0.0, 0.25, 0.5}
+        anywhere = Times(LinearSchedule(), plan(**some, uniform_fraction=1.0).fit).draw(300, generator())
+        assert 0.45 < float(anywhere.max()) <= 0.5
+
+
 def test_the_network_is_told_the_time_in_its_own_unit() -> None:
     schedule = TableSchedule("linear", 4000, rescale=True)
     times = Times(schedule, plan(diffusion_steps=4000).fit)

@@ -87,6 +87,17 @@ def test_the_plan_names_every_setting_and_repeats_the_map(scan: Path, model: Pat
         np.testing.assert_array_equal(part, largest_component(values > threshold))
 
 
+def test_settings_on_the_models_card_hold_unless_others_are_asked_for(scan: Path, tmp_path: Path) -> None:
+    model = tmp_path / "tuned.safetensors"
+    save_tiny(model, image_card(saliency={"cdm": {"q": 50, "r": 3, "draws": 2}}))
+    plans = []
+    for out, asked in ((tmp_path / "card", ()), (tmp_path / "own", ("--r", 1, "--draws", 1))):
+        assert run(scan, "-m", model, "-o", out, "--method", "cdm", *asked) == 0
+        plan = read_explain_plan(out / "plan.json")
+        plans.append((plan.settings["q"], plan.settings["r"], plan.draws, plan.settings["tau"]))
+    assert plans == [(50, 3, 2, 0.95), (50, 1, 1, 0.95)]
+
+
 def opened(plan: ExplainPlan, scan: Path, model: Path, classifier: Path | None = None) -> SaliencyRun:
     guide = None if classifier is None else load_checkpoint(classifier)
     return SaliencyRun(plan, read_case([scan]), load_checkpoint(model), guide)

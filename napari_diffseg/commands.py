@@ -22,7 +22,8 @@ from napari_diffseg import masks
 from napari_diffseg.jobs import Job, Outcome
 from napari_diffseg.opening import centre_on, choose_model, models, open_files, open_sample, use_layers
 from napari_diffseg.runs import command, job_of, live, shutdown, start, take
-from napari_diffseg.session import MAP_NAMES, MaskState, Message, Plane, SampleSettings, Session, unwrapped
+from napari_diffseg.session import Session, unwrapped
+from napari_diffseg.state import MAP_NAMES, MaskState, Message, Plane, SampleSettings
 
 if TYPE_CHECKING:
     from napari_diffseg.sampling import Update

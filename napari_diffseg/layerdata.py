@@ -19,7 +19,8 @@ from diffseg.card import ClassInfo
 from diffseg.case import Case
 from diffseg.ensemble import Snapshot
 from diffseg.modes import Mode
-from napari_diffseg.session import Maps, MaskState, TrajectoryView, mode_words
+from napari_diffseg.session import mode_words
+from napari_diffseg.state import Maps, MaskState, TrajectoryView
 
 
 def _from_nothing(name: str, *colors: str) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from diffseg.outputs import full
 from diffseg.plan import plan_to_json, versions
 from napari_diffseg.fromlayers import labels_on
 from napari_diffseg.layerdata import Frame, frame_of, layer_name
-from napari_diffseg.session import MaskState, Session
+from napari_diffseg.session import Session
+from napari_diffseg.state import MaskState
 
 if TYPE_CHECKING:
     from diffseg.plan import SamplePlan

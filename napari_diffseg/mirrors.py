@@ -16,8 +16,8 @@ from napari_diffseg import layerdata
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mask_mirror import MaskMirror
 from napari_diffseg.region_mirror import RegionMirror
-from napari_diffseg.session import MAP_NAMES, Maps, TrajectoryView
 from napari_diffseg.stage import Stage
+from napari_diffseg.state import MAP_NAMES, Maps, TrajectoryView
 
 # How strongly x̂0 still shines on the scan once there are results.
 FAINT = 0.4

@@ -17,7 +17,8 @@ from napari_diffseg.fromlayers import case_from_layers
 from napari_diffseg.jobs import Job
 from napari_diffseg.layerdata import Frame
 from napari_diffseg.runs import command, start
-from napari_diffseg.session import Message, Session, unwrapped
+from napari_diffseg.session import Session, unwrapped
+from napari_diffseg.state import Message
 
 # Up to this many times the model's window, a scan is segmented whole unless a region is placed.
 WHOLE_SCAN = 2.0

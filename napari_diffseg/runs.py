@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
 from diffseg.errors import DiffsegError
 from napari_diffseg.jobs import Job, Outcome
-from napari_diffseg.session import JobState, Message, Session
+from napari_diffseg.session import Session
+from napari_diffseg.state import JobState, Message
 
 if TYPE_CHECKING:
     from diffseg.ensemble import Snapshot
     from diffseg.modes import Mode
     from napari_diffseg.sampling import Opened, Update
-    from napari_diffseg.session import Maps
+    from napari_diffseg.state import Maps
 
 P = ParamSpec("P")
 

@@ -19,7 +19,7 @@ from diffseg.outputs import INNER, OUTER
 from diffseg.plan import SamplePlan, plan_for
 from diffseg.run import Run
 from diffseg.sample import Step
-from napari_diffseg.session import Maps, Request, TrajectoryView
+from napari_diffseg.state import Maps, Request, TrajectoryView
 
 # Maps are recomputed at most this often while members arrive, and once at the end.
 MAPS_INTERVAL_S = 0.3

@@ -10,21 +10,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import eq, is_
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
-import numpy as np
 from psygnal import SignalGroupDescriptor
 
-from diffseg.registry import knob
+from napari_diffseg.state import JobState, Maps, MaskState, Message, Plane, Request, SampleSettings, TrajectoryView
+from napari_diffseg.verbs import VERBS, missing
 
 if TYPE_CHECKING:
-    from diffseg.card import Card, ClassInfo
+    from diffseg.card import Card
     from diffseg.case import Case
     from diffseg.checkpoint import Checkpoint
     from diffseg.ensemble import Snapshot
@@ -33,130 +32,9 @@ if TYPE_CHECKING:
     from diffseg.plan import SamplePlan
     from napari_diffseg.layerdata import Frame
 
-Plane = Literal["axial", "coronal", "sagittal", "3d"]
-State = Literal["idle", "running", "paused", "cancelling"]
-
 # Raise when another thread assigns; napari's own switch, so that one variable guards both.
 THREAD_CHECK = "NAPARI_ENSURE_PLUGIN_MAIN_THREAD"
 
-# Maps that a person can switch on and off, in the order of the panel.
-MAP_NAMES = ("inner", "outer", "variance", "entropy", "mean")
-
-
-@dataclass(frozen=True)
-class SampleSettings:
-    """What a person sets before a run; ``sampler_settings`` are the knobs of the sampler named."""
-
-    sampler: str = "ddim"
-    sampler_settings: Mapping[str, Any] = field(default_factory=dict)
-    steps: int = knob(5, low=1, high=1000, help="Denoising steps for one mask")
-    members: int = knob(16, low=1, high=1000, help="Masks in the ensemble")
-    seed: int = knob(42, low=0, high=2**31 - 1, help="The same seed gives the same masks")
-    device: str = "auto"
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """Everything that decides a run, frozen when the person asked for it. Compare with ``same_run``."""
-
-    case: Case
-    model_path: Path
-    settings: SampleSettings
-    roi: Box | None
-    files: tuple[Path, ...] = ()
-    rater_files: tuple[Path, ...] = ()
-    checkpoint: Checkpoint | None = None
-
-    def same_run(self, other: Request) -> bool:
-        """Whether members drawn for the one belong to the ensemble of the other."""
-        mine, theirs = (dataclasses.replace(r.settings, members=1) for r in (self, other))
-        return self.case is other.case and (self.model_path, self.roi, mine) == (
-            other.model_path,
-            other.roi,
-            theirs,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class TrajectoryView:
-    """One run towards one mask, as far as it has come.
-
-    ``x`` and ``x0 (T + 1, *W)`` float16 in [-1, 1] are buffers that the worker fills: slot 0 is the starting
-    noise, slot ``k`` the state after step ``k``; slots beyond ``done`` are not yet computed. Voxel ``i`` of
-    the window lies at voxel ``offset + step * i`` of the case. ``times`` and ``log_snr`` have an entry per
-    slot (``log_snr`` is infinite for the clean mask), ``changes`` one per finished step: the mean absolute
-    change of ``x0`` (NaN for the first).
-    """
-
-    run_id: int
-    x: np.ndarray
-    x0: np.ndarray
-    done: int
-    total: int
-    offset: tuple[float, ...]
-    step: tuple[float, ...]
-    times: tuple[float, ...]
-    log_snr: tuple[float, ...]
-    changes: tuple[float, ...]
-    member: int
-    seed: int
-
-
-@dataclass(frozen=True, eq=False)
-class Maps:
-    """Layers of the ensemble that ``plan`` describes, on the box ``roi`` of the case grid, all ``(*roi)``.
-
-    ``inner`` and ``outer`` are label maps (uint8): classes agreed on by at least 95 % and at least 5 % of
-    the members; ``mean`` is the share of members with foreground in [0, 1], ``variance`` in [0, 0.25],
-    ``entropy`` in [0, ln classes], all float32.
-    """
-
-    roi: Box
-    plan: SamplePlan
-    members: int
-    inner: np.ndarray
-    outer: np.ndarray
-    variance: np.ndarray
-    entropy: np.ndarray
-    mean: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class MaskState:
-    """The mask being corrected. ``labels (*S)`` uint8 is the very array of its layer, on the scan's grid."""
-
-    labels: np.ndarray
-    source: str
-    name: str
-    case: Case
-    classes: tuple[ClassInfo, ...] = ()
-    plan: SamplePlan | None = None
-    edited: bool = False
-    selected: int = 1
-    dirty: bool = True
-    path: Path | None = None
-    saved_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class JobState:
-    """What the job bar shows. ``seconds_left`` is None until it can be told."""
-
-    name: str = ""
-    state: State = "idle"
-    done: int = 0
-    total: int = 0
-    seconds_left: float | None = None
-    device: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Message:
-    """One sentence for the person; ``details`` is for a report, not for the screen."""
-
-    text: str
-    kind: Literal["info", "warning", "error"] = "info"
-    details: str = ""
 
 
 class View(Protocol):
@@ -283,7 +161,7 @@ class Session:
         Raises:
             KeyError: for a verb that does not exist.
         """
-        return [sentence for wanted in VERBS[verb] if (sentence := _missing(self, wanted))]
+        return [sentence for wanted in VERBS[verb] if (sentence := missing(self, wanted))]
 
     def request(self) -> Request:
         """The run that would start now; only for a session with a scan and a model."""
@@ -314,64 +192,9 @@ class Session:
 
 _FIELDS: dict[str, dataclasses.Field] = {f.name: f for f in dataclasses.fields(Session)}
 
-# What each verb needs, in the order in which a person would provide it.
-VERBS: dict[str, tuple[str, ...]] = {
-    "open": ("idle",),
-    "choose": ("idle",),
-    "region": ("case", "idle"),
-    "play": ("case", "model", "fit", "idle"),
-    "step": ("case", "model", "fit", "idle or paused"),
-    "grow": ("case", "model", "fit", "idle"),
-    "pause": ("running",),
-    "resume": ("paused",),
-    "cancel": ("busy",),
-    "reset": ("trajectory",),
-    "promote": ("case",),
-    "save": ("mask",),
-}
-
-
 def mode_words(mode: Mode, members: int) -> str:
     """``mode 1 (19/32)``."""
     return f"mode {mode.index} ({len(mode.members)}/{members})"
-
-
-def _missing(session: Session, wanted: str) -> str:
-    """The sentence for an unmet need, or an empty string."""
-    state = session.job.state
-    checks = {
-        "case": (session.case is not None, "Open a scan first: drop a NIfTI file here, or try a sample."),
-        "model": (session.model is not None, "Choose a model first."),
-        "idle": (state == "idle", f"{session.job.name or 'A run'} is not finished: wait for it, or stop it."),
-        "idle or paused": (
-            state in ("idle", "paused"),
-            f"{session.job.name} is running: pause or stop it first.",
-        ),
-        "running": (state == "running", "Nothing is running."),
-        "paused": (state == "paused", "Nothing is paused."),
-        "busy": (state in ("running", "paused"), "Nothing is running."),
-        "trajectory": (session.trajectory is not None, "There is no trajectory yet: press Play."),
-        "mask": (session.mask is not None, "There is no mask to save yet: make one editable first."),
-    }
-    if wanted == "fit":
-        return _misfit(session)
-    met, sentence = checks[wanted]
-    return "" if met else sentence
-
-
-def _misfit(session: Session) -> str:
-    case, model = session.case, session.model
-    if case is None or model is None:
-        return ""
-    if case.ndim != model.spatial:
-        return f"{model.title} segments {model.spatial}D scans, this one is {case.ndim}D: choose another model."
-    if len(case.channels) != len(model.channels):
-        wanted, given = ", ".join(model.channels), ", ".join(case.channels)
-        return (
-            f"{model.title} expects {len(model.channels)} channels ({wanted}); the scan has "
-            f"{len(case.channels)} ({given}): choose its layers on the Case page."
-        )
-    return ""
 
 
 def _refuse_other_threads(name: str) -> None:

@@ -19,7 +19,8 @@ from napari_diffseg import commands, layerdata
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mirrors import MIRRORS, Mirror
 from napari_diffseg.preferences import preferred
-from napari_diffseg.session import Plane, Session, session_for, unwrapped
+from napari_diffseg.session import Session, session_for, unwrapped
+from napari_diffseg.state import Plane
 
 # Order of the last three axes for each plane; arrays are (z, y, x) running inferior, posterior, left.
 PLANES: dict[Plane, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}

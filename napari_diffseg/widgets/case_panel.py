@@ -28,7 +28,7 @@ from napari_diffseg.widgets.region_box import RegionBox
 
 if TYPE_CHECKING:
     from diffseg.card import Card
-    from napari_diffseg.session import Plane
+    from napari_diffseg.state import Plane
 
 PLANES: tuple[tuple[Plane, str, str], ...] = (
     ("axial", "Axial", "Seen from the feet: patient right on the left, front at the top"),

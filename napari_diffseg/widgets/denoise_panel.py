@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from diffseg.sample import SAMPLERS
 from napari_diffseg import commands, forms
-from napari_diffseg.session import SampleSettings
+from napari_diffseg.state import SampleSettings
 from napari_diffseg.widgets.panel import GAP, Panel, adopt, button, enable, line, row, say, slim, small_button
 from napari_diffseg.widgets.plots import Curve
 

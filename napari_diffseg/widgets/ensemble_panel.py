@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QListWidget, QListWid
 
 from napari_diffseg import commands, forms, masks
 from napari_diffseg.layerdata import mode_color
-from napari_diffseg.session import SampleSettings
+from napari_diffseg.state import SampleSettings
 from napari_diffseg.widgets.panel import GAP, Panel, adopt, button, enable, line, row, say, slim, swatch
 
 if TYPE_CHECKING:

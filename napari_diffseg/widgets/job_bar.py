@@ -7,7 +7,8 @@ from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFrame, QProgressBar, QSizePolicy
 
 from napari_diffseg import commands
-from napari_diffseg.session import JobState, Session
+from napari_diffseg.session import Session
+from napari_diffseg.state import JobState
 from napari_diffseg.widgets.next_step import next_step
 from napari_diffseg.widgets.panel import Panel, button, enable, line, row, say, small_button
 

@@ -13,7 +13,8 @@ from qtpy.QtWidgets import QFrame, QLabel
 
 from diffseg.grid import Box
 from napari_diffseg import commands
-from napari_diffseg.session import JobState, Session
+from napari_diffseg.session import Session
+from napari_diffseg.state import JobState
 from napari_diffseg.widgets.case_panel import CasePanel, card_words
 from oracle import tiny_card
 from tiny_session import open_session, write_scan

@@ -10,7 +10,8 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from napari_diffseg import commands
-from napari_diffseg.session import JobState, Session
+from napari_diffseg.session import Session
+from napari_diffseg.state import JobState
 from napari_diffseg.widgets.denoise_panel import DenoisePanel
 from tiny_session import open_session
 

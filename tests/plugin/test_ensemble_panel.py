@@ -10,7 +10,8 @@ from qtpy.QtCore import Qt
 
 from diffseg.modes import Mode
 from napari_diffseg import commands
-from napari_diffseg.session import JobState, Session
+from napari_diffseg.session import Session
+from napari_diffseg.state import JobState
 from napari_diffseg.widgets.ensemble_panel import EnsemblePanel, mode_line
 from tiny_session import open_session
 

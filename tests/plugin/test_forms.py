@@ -11,7 +11,7 @@ from pytestqt.qtbot import QtBot
 from diffseg.registry import knob, knobs
 from diffseg.sample import SAMPLERS
 from napari_diffseg import forms
-from napari_diffseg.session import SampleSettings
+from napari_diffseg.state import SampleSettings
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from napari.utils._proxies import PublicOnlyProxy
 
 from diffseg.grid import Box
 from napari_diffseg import session as module
-from napari_diffseg.session import DEPENDS, VERBS, JobState, Session, session_for
+from napari_diffseg.session import DEPENDS, Session, session_for
+from napari_diffseg.state import JobState
+from napari_diffseg.verbs import VERBS
 from oracle import tiny_card
 from plugin_cases import case_of
 

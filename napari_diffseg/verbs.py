@@ -1,0 +1,62 @@
+"""What each verb needs before it can act, and the sentences for what is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_diffseg.session import Session
+
+# What each verb needs, in the order in which a person would provide it.
+VERBS: dict[str, tuple[str, ...]] = {
+    "open": ("idle",),
+    "choose": ("idle",),
+    "region": ("case", "idle"),
+    "play": ("case", "model", "fit", "idle"),
+    "step": ("case", "model", "fit", "idle or paused"),
+    "grow": ("case", "model", "fit", "idle"),
+    "pause": ("running",),
+    "resume": ("paused",),
+    "cancel": ("busy",),
+    "reset": ("trajectory",),
+    "promote": ("case",),
+    "save": ("mask",),
+}
+
+
+def missing(session: Session, wanted: str) -> str:
+    """The sentence for an unmet need, or an empty string."""
+    state = session.job.state
+    checks = {
+        "case": (session.case is not None, "Open a scan first: drop a NIfTI file here, or try a sample."),
+        "model": (session.model is not None, "Choose a model first."),
+        "idle": (state == "idle", f"{session.job.name or 'A run'} is not finished: wait for it, or stop it."),
+        "idle or paused": (
+            state in ("idle", "paused"),
+            f"{session.job.name} is running: pause or stop it first.",
+        ),
+        "running": (state == "running", "Nothing is running."),
+        "paused": (state == "paused", "Nothing is paused."),
+        "busy": (state in ("running", "paused"), "Nothing is running."),
+        "trajectory": (session.trajectory is not None, "There is no trajectory yet: press Play."),
+        "mask": (session.mask is not None, "There is no mask to save yet: make one editable first."),
+    }
+    if wanted == "fit":
+        return _misfit(session)
+    met, sentence = checks[wanted]
+    return "" if met else sentence
+
+
+def _misfit(session: Session) -> str:
+    case, model = session.case, session.model
+    if case is None or model is None:
+        return ""
+    if case.ndim != model.spatial:
+        return f"{model.title} segments {model.spatial}D scans, this one is {case.ndim}D: choose another model."
+    if len(case.channels) != len(model.channels):
+        wanted, given = ", ".join(model.channels), ", ".join(case.channels)
+        return (
+            f"{model.title} expects {len(model.channels)} channels ({wanted}); the scan has "
+            f"{len(case.channels)} ({given}): choose its layers on the Case page."
+        )
+    return ""

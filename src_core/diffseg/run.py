@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffseg.case import Case
 from diffseg.checkpoint import Checkpoint, refuse_other_task
+from diffseg.cost import is_whole, pieces
 from diffseg.denoise import Denoiser
 from diffseg.devices import choose_device, is_out_of_memory, release_memory
 from diffseg.ensemble import Ensemble, Snapshot
@@ -22,12 +23,10 @@ from diffseg.preprocess import Prepared, prepare
 from diffseg.records import from_dict
 from diffseg.sample import SAMPLERS, Noise, Sampler, Step
 from diffseg.self_condition import SelfConditioned, is_self_conditioned
-from diffseg.windows import SliceNoise, Slicewise, Windowed, window_count
+from diffseg.windows import SliceNoise, Slicewise, Windowed
 
 # Members denoised together on a GPU; a CPU gains nothing from batches.
 GPU_BATCH = 8
-# Regions of up to this many model windows are denoised in one piece.
-WHOLE = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +82,7 @@ class Run:
     def denoiser(self) -> Denoiser:
         """The model bound to this image, on ``device``; made when first needed.
 
-        A region of up to ``WHOLE`` model windows is denoised whole, a larger one by overlapping windows; a slice
+        A region of a few model windows is denoised whole, a larger one by overlapping windows; a slice
         model goes through a volume slice by slice.
         """
         if self._denoiser is None:
@@ -95,7 +94,7 @@ class Run:
 
     def _bind(self, image: Tensor) -> Denoiser:
         window = self.checkpoint.card.window
-        if np.prod(image.shape[2:]) <= WHOLE * np.prod(window):
+        if is_whole(image.shape[2:], window):
             return self.checkpoint.denoiser(image, self._autocast)
         bind = partial(self.checkpoint.denoiser, autocast=self._autocast)
         return Windowed(bind, image, window, halo=min(window) // 8)
@@ -103,10 +102,7 @@ class Run:
     @property
     def windows(self) -> int:
         """Model windows per network pass; 1 where the region is denoised whole. Tells the cost of a run beforehand."""
-        spatial = self.checkpoint.card.spatial
-        shape, window = self.shape[-spatial:], self.checkpoint.card.window
-        count = 1 if np.prod(shape) <= WHOLE * np.prod(window) else window_count(shape, window)
-        return count * int(np.prod(self.shape[:-spatial], dtype=int))
+        return pieces(self.shape, self.checkpoint.card.window)[0]
 
     def initial(self, members: tuple[int, ...] = (0,)) -> Tensor:
         """The noise that these members start from, ``(B, K, *W)``."""

@@ -75,6 +75,11 @@ def otsu_volume(mean: Map, first: Map) -> Cut:
     return Cut(mean > threshold, np.full(len(mean), threshold))
 
 
+def above(maps: Map, threshold: float) -> Cut:
+    """Every slice of ``maps (N, H, W)`` at one threshold, such as a person's."""
+    return Cut(maps > threshold, np.full(len(maps), threshold))
+
+
 def minmax(maps: Map) -> NDArray[np.float32]:
     """``maps`` stretched to [0, 1] over all slices together, for display; constant maps become 0."""
     low, high = float(maps.min()), float(maps.max())

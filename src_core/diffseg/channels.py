@@ -1,0 +1,57 @@
+"""Which of several images is which channel of a model, told by their names. Free of torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# What one contrast is also called; names are compared in small letters.
+SYNONYMS = {
+    "t1ce": ("t1gd", "t1c", "t1post", "t1wce", "t1n1"),
+    "t1": ("t1w", "t1n", "t1pre"),
+    "t2": ("t2w",),
+    "flair": ("t2f", "t2flair", "fl"),
+    "pd": ("pdw",),
+    "ct": ("ctp0",),
+    "dwi": ("b1000",),
+}
+
+
+def match(names: Sequence[str], wanted: Sequence[str]) -> tuple[int | None, ...]:
+    """For each wanted channel the index into ``names`` of the image that shows it, each image at most once.
+
+    A name matches when it is the channel's, or holds it (or a synonym) as a word: ``sub01_t1ce`` is ``T1ce`` and not
+    ``T1``. With as many images as channels, those without a match take the channels left over in order; with
+    more, a channel without a match is None.
+    """
+    found: dict[int, int] = {}
+    for exact in (True, False):
+        for channel, want in enumerate(wanted):
+            free = (i for i in range(len(names)) if i not in found.values())
+            hit = next((i for i in free if _is(names[i], want, exact)), None)
+            if channel not in found and hit is not None:
+                found[channel] = hit
+    if len(names) == len(wanted):
+        left = [i for i in range(len(names)) if i not in found.values()]
+        for channel in range(len(wanted)):
+            if channel not in found:
+                found[channel] = left.pop(0)
+    return tuple(found.get(channel) for channel in range(len(wanted)))
+
+
+def _is(name: str, channel: str, exact: bool) -> bool:
+    name, channel = name.casefold(), channel.casefold()
+    if exact or not channel:
+        return name == channel
+    words = [word for word in re.split(r"[^a-z0-9]+", name) if word]
+    joined = {a + b for a, b in zip(words, words[1:], strict=False)}  # "t1 ce"
+    called = {channel, *_synonyms(channel)}
+    others = {other for key in SYNONYMS if key not in called for other in (key, *SYNONYMS[key])} - called
+    return bool(called & {*words, *joined}) and not (others & joined)
+
+
+def _synonyms(channel: str) -> set[str]:
+    for key, others in SYNONYMS.items():
+        if channel == key or channel in others:
+            return {key, *others}
+    return set()

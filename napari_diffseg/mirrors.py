@@ -13,6 +13,7 @@ import numpy as np
 
 from diffseg.grid import Box
 from napari_diffseg import layerdata
+from napari_diffseg.layer_updates import replace, update
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mask_mirror import MaskMirror
 from napari_diffseg.region_mirror import RegionMirror
@@ -257,33 +258,6 @@ class ModeMirror:
             return None
         classes = session.model.classes if session.model is not None else ()
         return layerdata.mode_layer(mode, session.snapshot, session.maps, classes, session.case, frame)
-
-
-def update(layer: Any, data: LayerData) -> None:
-    """New values in place where the layer has their shape and place, which costs no new texture; else as
-    ``replace``.
-    """
-    values, look, _ = data
-    moved = "affine" in look or not np.allclose(layer.translate, look["translate"])
-    if layer.data.shape != values.shape or moved:
-        replace(layer, data)
-        return
-    layer.data[...] = values
-    layer.metadata = {**layer.metadata, **look["metadata"]}
-    layer.refresh(extent=False, highlight=False)
-
-
-def replace(layer: Any, data: LayerData) -> None:
-    """New values at a new place in an old layer, which keeps the look that the person gave it, colours of
-    labels excepted.
-    """
-    values, look, kind = data
-    layer.data = values
-    layer.name = look["name"]
-    layer.metadata = {**layer.metadata, **look["metadata"]}
-    for key in ("scale", "translate", "affine", *(("colormap",) if kind == "labels" else ())):
-        if key in look:
-            setattr(layer, key, look[key])
 
 
 MIRRORS: tuple[Callable[[Stage], Mirror], ...] = (

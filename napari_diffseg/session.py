@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import eq, is_
 from pathlib import Path
@@ -19,12 +19,13 @@ from weakref import WeakKeyDictionary
 
 from psygnal import SignalGroupDescriptor
 
+from napari_diffseg.saliency_state import HintModel, HintSettings, SaliencyCut, SaliencyView
 from napari_diffseg.state import JobState, Maps, MaskState, Message, Plane, Request, SampleSettings, TrajectoryView
 from napari_diffseg.verbs import VERBS, missing
 
 if TYPE_CHECKING:
     from diffseg.card import Card
-    from diffseg.case import Case
+    from diffseg.case import Case, Labels
     from diffseg.checkpoint import Checkpoint
     from diffseg.ensemble import Snapshot
     from diffseg.grid import Box
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 # Raise when another thread assigns; napari's own switch, so that one variable guards both.
 THREAD_CHECK = "NAPARI_ENSURE_PLUGIN_MAIN_THREAD"
-
 
 
 class View(Protocol):
@@ -82,17 +82,20 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "mode": ("case", "model"),
     "mask": ("case",),
     "shown": ("case",),
+    "added_raters": ("case",),
+    "saliency": ("case", "hint_model"),
+    "cut": ("case", "hint_model", "saliency"),
 }
 
 # Compared by value, so that assigning what is already there tells nobody.
-VALUES = ("settings", "roi", "region_box", "step", "follow", "side_by_side", "shown", "mode", "plane", "job")
+VALUES = ("settings", "roi", "region_box", "step", "follow", "side_by_side", "shown", "mode", "plane", "job", "hints")
 
 # Live objects, of no interest to observers.
 SILENT = ("inline", "view", "live")
 
 OBSERVED = (
     "case", "files", "rater_files", "frame", "model", "model_path", "checkpoint", "plan", "trajectory",
-    "snapshot", "modes", "maps", "mask", "message", *VALUES,
+    "snapshot", "modes", "maps", "mask", "message", "added_raters", "hint_model", "saliency", "cut", *VALUES,
 )  # fmt: skip
 
 
@@ -104,7 +107,9 @@ class Session:
     ensemble maps that are switched on, ``mode`` the ``index`` (from 1) of the mode shown as a layer.
     ``plan`` describes the run that the trajectory and the ensemble came from; ``files`` and ``rater_files``
     are what the case was read from, where that is known, ``frame`` where it lies in the viewer (None: as
-    ``layerdata.frame_of``). ``inline`` runs jobs in the caller, for scripts and tests.
+    ``layerdata.frame_of``). ``added_raters`` are readers' masks that joined the case later; ask ``raters`` for all.
+    ``hint_model``, ``hints``, ``saliency`` and ``cut`` belong to saliency maps. ``inline`` runs jobs in the
+    caller, for scripts and tests.
     """
 
     case: Case | None = None
@@ -131,6 +136,11 @@ class Session:
     plane: Plane | None = None
     job: JobState = JobState()
     message: Message | None = None
+    added_raters: tuple[tuple[str, Labels], ...] = ()
+    hint_model: HintModel | None = None
+    hints: HintSettings = HintSettings()
+    saliency: SaliencyView | None = None
+    cut: SaliencyCut | None = None
     inline: bool = False
     view: View | None = None
     live: Any = None
@@ -163,6 +173,11 @@ class Session:
         """
         return [sentence for wanted in VERBS[verb] if (sentence := missing(self, wanted))]
 
+    @property
+    def raters(self) -> Mapping[str, Labels]:
+        """Masks ``(*S)`` by readers' names: those that the case came with and those added since."""
+        return {**(self.case.raters if self.case is not None else {}), **dict(self.added_raters)}
+
     def request(self) -> Request:
         """The run that would start now; only for a session with a scan and a model."""
         assert self.case is not None and self.model_path is not None
@@ -187,7 +202,10 @@ class Session:
             found += [(f"member:{i}", f"mask {i + 1}") for i in range(n)]
         elif self.trajectory is not None and self.trajectory.done > 0:
             found.append(("trajectory", f"x̂0 at step {self.trajectory.done}"))
-        return tuple(found) + ((("empty", "an empty mask"),) if self.case is not None else ())
+        found += [("empty", "an empty mask")] if self.case is not None else []
+        # Last, since a hint is never the mask that one begins with unless asked.
+        found += [("saliency", "saliency above the threshold")] if self.cut is not None else []
+        return tuple(found)
 
 
 _FIELDS: dict[str, dataclasses.Field] = {f.name: f for f in dataclasses.fields(Session)}

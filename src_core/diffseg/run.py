@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffseg.branch import refuse_branch, stochastic
 from diffseg.case import Case
 from diffseg.checkpoint import Checkpoint, refuse_other_task
 from diffseg.cost import is_whole, pieces
@@ -116,12 +117,35 @@ class Run:
         return Noise(seed, members)
 
     def trajectory(self, member: int = 0, start: Step | None = None, seed: int | None = None) -> Iterator[Step]:
-        """The steps of one member: from noise, or a branch from a kept ``start`` with the noise of another ``seed``."""
+        """The steps of one member: from noise, or on from a kept ``start``, to the same bits.
+
+        With another ``seed`` it is a branch: the same state (the member's own noise without ``start``), and from there
+        on the noise of that seed, as ``diffseg.branch`` says.
+        """
         x = self.initial((member,)) if start is None else start.x.to(self.device)
         first = 0 if start is None else start.done
         previous = None if start is None else start.x0.to(self.device)
         denoiser = self._denoiser_after(previous)
-        yield from self.sampler.steps(denoiser, x, self.noise((member,), seed), self.levels, first, previous)
+        sampler = self.sampler if seed is None else stochastic(self.sampler)
+        yield from sampler.steps(denoiser, x, self.noise((member,), seed), self.levels, first, previous)
+
+    def branch(self, step: int, seed: int, member: int = 0, kept: Step | None = None) -> Iterator[Step]:
+        """Another ending of a member's trajectory after ``step``, with the noise of ``seed``.
+
+        ``kept`` is a state of that trajectory at or before ``step``; what lies between is computed again and yielded
+        first, as are all steps up to ``step`` without it.
+
+        Raises:
+            PlanError: no noise is added after ``step``.
+        """
+        refuse_branch(step, self.steps)
+        start = kept
+        if step > (0 if start is None else start.done):
+            for start in self.trajectory(member, kept):
+                yield start
+                if start.done == step:
+                    break
+        yield from self.trajectory(member, start, seed)
 
     def _denoiser_after(self, previous: Tensor | None) -> Denoiser:
         """The denoiser of one trajectory; a self-conditioned one remembers, so every trajectory gets its own."""

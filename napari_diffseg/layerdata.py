@@ -19,6 +19,7 @@ from diffseg.card import ClassInfo
 from diffseg.case import Case
 from diffseg.ensemble import Snapshot
 from diffseg.modes import Mode
+from napari_diffseg.saliency_state import SaliencyCut, SaliencyView
 from napari_diffseg.session import mode_words
 from napari_diffseg.state import Maps, MaskState, TrajectoryView
 
@@ -48,6 +49,8 @@ MAGMA = _from_nothing("magma", "#000004", "#51127c", "#b73779", "#fc8961", "#fcf
 DISPLAY_PERCENT = (0.5, 99.8)
 DISPLAY_VOXELS = 200_000
 CONTOUR_PIXELS = 2
+# A light blue that stands out of inferno, and that no mode wears.
+HINT_COLOR = "#7df9ff"
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +208,30 @@ def mask_layer(mask: MaskState, frame: Frame) -> LayerData:
         "opacity": 0.5,
     }
     return mask.labels, {"name": mask.name, **look, **frame.placed((0,) * mask.case.ndim)}, "labels"
+
+
+def saliency_layer(view: SaliencyView, case: Case, frame: Frame) -> LayerData:
+    """The map in [0, 1] so far; the data are a copy, to be refreshed in place."""
+    look = {
+        "name": layer_name(case, "saliency"),
+        "colormap": "inferno",
+        "contrast_limits": (0.0, 1.0),
+        "blending": "additive",
+        "metadata": {KEY: {"role": "saliency", "case": case, "roi": view.roi, "plan": view.plan}},
+    }
+    return view.shown.copy(), look | frame.placed(view.roi.start), "image"
+
+
+def cut_layer(cut: SaliencyCut, case: Case, frame: Frame) -> LayerData:
+    """What lies above the threshold, as a contour."""
+    view = cut.view
+    look = {
+        "name": layer_name(case, f"saliency > {'own' if cut.own else 'Otsu'}"),
+        "colormap": label_colors({1: HINT_COLOR}),
+        "contour": CONTOUR_PIXELS,
+        "metadata": {KEY: {"role": "cut", "case": case, "roi": view.roi, "plan": view.plan}},
+    }
+    return cut.mask.copy(), look | frame.placed(view.roi.start), "labels"
 
 
 def region_layer(corners: np.ndarray, case: Case, frame: Frame) -> LayerData:

@@ -17,6 +17,7 @@ from napari_diffseg.layer_updates import replace, update
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mask_mirror import MaskMirror
 from napari_diffseg.region_mirror import RegionMirror
+from napari_diffseg.saliency_mirror import SaliencyMirror
 from napari_diffseg.stage import Stage
 from napari_diffseg.state import MAP_NAMES, Maps, TrajectoryView
 
@@ -266,4 +267,5 @@ MIRRORS: tuple[Callable[[Stage], Mirror], ...] = (
     ModeMirror,
     MaskMirror,
     RegionMirror,
+    SaliencyMirror,
 )

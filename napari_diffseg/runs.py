@@ -31,8 +31,11 @@ class Live:
     job: Job | None = None
     opened: Opened | None = None
     saving: Job | None = None
+    cutting: Job | None = None
     # Trajectories up to this one were reset; a late record must not bring them back.
     dropped: int = 0
+    # The seed of the newest trajectory; one that is not locked is used once.
+    drawn_seed: int | None = None
 
 
 def live(session: Session) -> Live:

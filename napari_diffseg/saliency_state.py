@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from diffseg.saliency_plan import ExplainPlan
 
 
+# What the classifier of a model is called after it.
+GUIDE = "-classifier"
+
+
 @dataclass(frozen=True, eq=False)
 class HintModel:
     """A model that knows image-level labels only, and the classifier beside it.
@@ -40,6 +44,17 @@ class HintModel:
         """Which needs of a method it meets: "denoiser", "classifier"."""
         own = "classifier" if self.card.task == "classifier" else "denoiser"
         return frozenset({own} | ({"classifier"} if self.classifier is not None else set()))
+
+    def unmet(self, method: str) -> str:
+        """Why these models cannot run a method, or an empty string."""
+        from diffseg.saliency import SALIENCY  # imports torch, which a run needs anyway
+
+        missing = set(SALIENCY[method].needs) - self.has
+        if "denoiser" in missing:
+            return f"{method} needs an image diffusion model, and {self.card.title} is a classifier: choose a CAM."
+        if missing:
+            return f"{method} needs a classifier, and there is no {self.path.stem}{GUIDE} beside the model: choose cdm."
+        return ""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 from psygnal import SignalGroupDescriptor
 
 from napari_diffseg.saliency_state import HintModel, HintSettings, SaliencyCut, SaliencyView
-from napari_diffseg.state import JobState, Maps, MaskState, Message, Plane, Request, SampleSettings, TrajectoryView
+from napari_diffseg.state import Branch, JobState, Maps, MaskState, Message, Plane, Request, SampleSettings, TrajectoryView
 from napari_diffseg.verbs import VERBS, missing
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "frame": ("case",),
     "plan": ("case", "model"),
     "trajectory": ("case", "model"),
+    "branches": ("case", "model"),
     "step": ("case", "model"),
+    "side_by_side": ("case",),
     "snapshot": ("case", "model"),
     "modes": ("case", "model"),
     "maps": ("case", "model"),
@@ -84,17 +86,17 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "shown": ("case",),
     "added_raters": ("case",),
     "saliency": ("case", "hint_model"),
-    "cut": ("case", "hint_model", "saliency"),
+    "cut": ("case", "hint_model"),
 }
 
 # Compared by value, so that assigning what is already there tells nobody.
-VALUES = ("settings", "roi", "region_box", "step", "follow", "side_by_side", "shown", "mode", "plane", "job", "hints")
+VALUES = ("settings", "seed_locked", "roi", "region_box", "step", "follow", "side_by_side", "shown", "mode", "plane", "job", "hints")
 
 # Live objects, of no interest to observers.
 SILENT = ("inline", "view", "live")
 
 OBSERVED = (
-    "case", "files", "rater_files", "frame", "model", "model_path", "checkpoint", "plan", "trajectory",
+    "case", "files", "rater_files", "frame", "model", "model_path", "checkpoint", "plan", "trajectory", "branches",
     "snapshot", "modes", "maps", "mask", "message", "added_raters", "hint_model", "saliency", "cut", *VALUES,
 )  # fmt: skip
 
@@ -104,7 +106,7 @@ class Session:
     """See the module. Connect to ``session.events.<field>``; callbacks get ``(new, old)`` or fewer.
 
     ``job`` mirrors the one running Job. ``step`` is the slot of the trajectory on display, ``shown`` the
-    ensemble maps that are switched on, ``mode`` the ``index`` (from 1) of the mode shown as a layer.
+    ensemble maps that are switched on, ``branches`` other endings of the trajectory, ``mode`` the ``index`` (from 1) of the mode shown as a layer.
     ``plan`` describes the run that the trajectory and the ensemble came from; ``files`` and ``rater_files``
     are what the case was read from, where that is known, ``frame`` where it lies in the viewer (None: as
     ``layerdata.frame_of``). ``added_raters`` are readers' masks that joined the case later; ask ``raters`` for all.
@@ -117,6 +119,7 @@ class Session:
     model_path: Path | None = None
     checkpoint: Checkpoint | None = None
     settings: SampleSettings = SampleSettings()
+    seed_locked: bool = True
     roi: Box | None = None
     region_box: bool = False
     files: tuple[Path, ...] = ()
@@ -124,6 +127,7 @@ class Session:
     frame: Frame | None = None
     plan: SamplePlan | None = None
     trajectory: TrajectoryView | None = None
+    branches: tuple[Branch, ...] = ()
     step: int = 0
     follow: bool = True
     side_by_side: bool = True

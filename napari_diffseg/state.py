@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from diffseg.checkpoint import Checkpoint
     from diffseg.grid import Box
     from diffseg.plan import SamplePlan
+    from diffseg.saliency_plan import ExplainPlan
 
 Plane = Literal["axial", "coronal", "sagittal", "3d"]
 State = Literal["idle", "running", "paused", "cancelling"]
@@ -66,10 +67,12 @@ class TrajectoryView:
     """One run towards one mask, as far as it has come.
 
     ``x`` and ``x0 (T + 1, *W)`` float16 in [-1, 1] are buffers that the worker fills: slot 0 is the starting
-    noise, slot ``k`` the state after step ``k``; slots beyond ``done`` are not yet computed. Voxel ``i`` of
-    the window lies at voxel ``offset + step * i`` of the case. ``times`` and ``log_snr`` have an entry per
-    slot (``log_snr`` is infinite for the clean mask), ``changes`` one per finished step: the mean absolute
-    change of ``x0`` (NaN for the first).
+    noise, slot ``k`` the state after step ``numbers[k]`` (every step, unless that takes too much memory); slots
+    beyond ``done`` are not yet computed. ``x0`` holds classes as ``diffseg.trajectory.class_field`` does. Voxel
+    ``i`` of the window lies at voxel ``offset + step * i`` of the case. ``times`` and ``log_snr`` have an entry
+    per slot (``log_snr`` is infinite for the clean mask), ``changes`` one per finished slot but the first: the
+    volume in ml that is expected to change its class since the slot before (NaN for the first mask).
+    ``volume_ml`` is that of the finished mask, ``request`` the run that it came from.
     """
 
     run_id: int
@@ -84,6 +87,35 @@ class TrajectoryView:
     changes: tuple[float, ...]
     member: int
     seed: int
+    numbers: tuple[int, ...] = ()
+    request: Request | None = None
+    volume_ml: float | None = None
+
+    def number(self, slot: int) -> int:
+        """The number of the step whose state lies in ``slot``."""
+        return self.numbers[slot] if self.numbers else slot
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.number(self.total)
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """Another ending of the trajectory: the same states up to ``slot``, other noise after it.
+
+    ``letter`` is B, C, ...; A is the trajectory that it left.
+    """
+
+    letter: str
+    slot: int
+    view: TrajectoryView
+
+    @property
+    def words(self) -> str:
+        """For example ``B · seed 43 from step 2``."""
+        return f"{self.letter} · seed {self.view.seed} from step {self.view.number(self.slot)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +146,7 @@ class MaskState:
     name: str
     case: Case
     classes: tuple[ClassInfo, ...] = ()
-    plan: SamplePlan | None = None
+    plan: SamplePlan | ExplainPlan | None = None
     edited: bool = False
     selected: int = 1
     dirty: bool = True

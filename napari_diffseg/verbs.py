@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from diffseg.channels import select
+from diffseg.trajectory import last_branch
+
 if TYPE_CHECKING:
     from napari_diffseg.session import Session
 
@@ -19,6 +22,10 @@ VERBS: dict[str, tuple[str, ...]] = {
     "resume": ("paused",),
     "cancel": ("busy",),
     "reset": ("trajectory",),
+    "branch": ("trajectory", "branch point", "idle or paused"),
+    "remove branch": ("idle or paused",),
+    "export": ("trajectory", "idle"),
+    "hint": ("case", "hint model", "hint fit", "idle"),
     "promote": ("case",),
     "save": ("mask",),
 }
@@ -30,6 +37,7 @@ def missing(session: Session, wanted: str) -> str:
     checks = {
         "case": (session.case is not None, "Open a scan first: drop a NIfTI file here, or try a sample."),
         "model": (session.model is not None, "Choose a model first."),
+        "hint model": (session.hint_model is not None, "Choose a model for the saliency map first."),
         "idle": (state == "idle", f"{session.job.name or 'A run'} is not finished: wait for it, or stop it."),
         "idle or paused": (
             state in ("idle", "paused"),
@@ -43,6 +51,10 @@ def missing(session: Session, wanted: str) -> str:
     }
     if wanted == "fit":
         return _misfit(session)
+    if wanted == "branch point":
+        return _no_branch(session)
+    if wanted == "hint fit":
+        return _hint_misfit(session)
     met, sentence = checks[wanted]
     return "" if met else sentence
 
@@ -59,4 +71,26 @@ def _misfit(session: Session) -> str:
             f"{model.title} expects {len(model.channels)} channels ({wanted}); the scan has "
             f"{len(case.channels)} ({given}): choose its layers on the Case page."
         )
+    return ""
+
+
+def _hint_misfit(session: Session) -> str:
+    case, model = session.case, session.hint_model
+    if case is None or model is None:
+        return ""
+    if select(case, model.card.channels) is None:
+        wanted, given = ", ".join(model.card.channels), ", ".join(case.channels)
+        return f"{model.card.title} needs {wanted}; the scan has {given}: choose its layers on the Case page."
+    return model.unmet(session.hints.method)
+
+
+def _no_branch(session: Session) -> str:
+    view = session.trajectory
+    if view is None:
+        return ""
+    last = last_branch(view.steps)
+    if last < 0:
+        return f"A run of {view.steps} steps adds no noise on its way: take more steps."
+    if view.number(session.step) > last:
+        return f"No noise is added after step {view.number(session.step)}: go back to step {last} or before."
     return ""

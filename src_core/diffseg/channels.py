@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from diffseg.case import Case
 
 # What one contrast is also called; names are compared in small letters.
 SYNONYMS = {
@@ -37,6 +42,16 @@ def match(names: Sequence[str], wanted: Sequence[str]) -> tuple[int | None, ...]
             if channel not in found:
                 found[channel] = left.pop(0)
     return tuple(found.get(channel) for channel in range(len(wanted)))
+
+
+def select(case: Case, wanted: Sequence[str]) -> Case | None:
+    """The case with the channels of a model alone, in their order; itself if it has them so, None if it lacks one."""
+    if len(wanted) == len(case.channels):
+        return case
+    index = [i for i in match(case.channels, wanted) if i is not None]
+    if len(index) < len(wanted):
+        return None
+    return replace(case, image=np.ascontiguousarray(case.image[index]), channels=tuple(case.channels[i] for i in index))
 
 
 def _is(name: str, channel: str, exact: bool) -> bool:

@@ -107,7 +107,7 @@ class LabelDifference(SaliencyMethod):
 
     def passes(self, models: Models) -> int:
         """See ``SaliencyMethod``: two walks, each guided or not."""
-        return self.r * (4 if self.strength else 2)
+        return (len(self.walk(models)) - 1) * (4 if self.strength else 2)
 
     def partials(self, models: Models, x: Tensor, noise: Tensor, question: Question) -> Iterator[Partial]:
         """See ``SaliencyMethod``: the sum over the steps so far and over the channels."""

@@ -7,8 +7,8 @@ Members are exchangeable draws, so the members so far say how surely the next on
   mode by itself; its half width must be at most ``error`` for every mode. At p = k / n and z = 1.96 that is
   ``z / (1 + z^2 / n) * sqrt(p (1 - p) / n + z^2 / (4 n^2))``: at most 0.15 from 9 members on when all agree, and
   from 39 on at the latest, when one of two modes has half of them. The share of answers not seen yet, which Good and
-  Turing estimate by the share of members that are alone in their mode, must be at most ``error`` as well, so an ensemble in
-  which every member is an answer of its own never settles.
+  Turing estimate by the share of members that are alone in their mode, must be at most ``error`` as well, so an
+  ensemble in which every member is an answer of its own never settles.
 * **Reach of the interval.** The next member's volume falls outside the range of n volumes with probability
   ``2 / (n + 1)`` whatever their distribution; outside the interval shown, that or 5 %, whichever is more. It must be at
   most ``error``: 13 members for 0.15.

@@ -24,7 +24,8 @@ from diffseg.outputs import full
 from diffseg.plan import plan_to_json, versions
 from diffseg.saliency_plan import ExplainPlan, explain_plan_to_json
 from napari_diffseg.fromlayers import labels_on
-from napari_diffseg.layerdata import HINT_COLOR, Frame, frame_of, layer_name
+from napari_diffseg.layerdata import Frame, frame_of, layer_name
+from napari_diffseg.saliency_layers import HINT_COLOR
 from napari_diffseg.session import Session
 from napari_diffseg.state import MaskState
 

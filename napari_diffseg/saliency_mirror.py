@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_diffseg import layerdata
+from napari_diffseg import saliency_layers
 from napari_diffseg.layer_updates import update
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.stage import Stage
@@ -41,8 +41,8 @@ class SaliencyMirror:
         if session.case is None or frame is None or view is None:
             return None
         if role == "saliency":
-            return layerdata.saliency_layer(view, session.case, frame)
-        return None if session.cut is None else layerdata.cut_layer(session.cut, session.case, frame)
+            return saliency_layers.saliency_layer(view, session.case, frame)
+        return None if session.cut is None else saliency_layers.cut_layer(session.cut, session.case, frame)
 
     def _keep(self, role: str, data: LayerData | None) -> None:
         layer, view = self._layers.get(role), self.session.saliency

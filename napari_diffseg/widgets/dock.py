@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FIELDS = ("case", "model", "trajectory", "snapshot", "saliency", "mask")
 NARROWEST_PX = 360
 # napari squeezes the tabs of its own; these are to be read and hit.
-TAB_STYLE = "QTabBar::tab { padding: 4px 9px; min-height: 20px; }"
+TAB_STYLE = "QTabBar::tab { padding: 4px 6px; min-height: 20px; }"
 
 
 class Dock(QWidget):

@@ -41,7 +41,8 @@ class Histogram(pg.PlotWidget):
         item.ctrlMenu.hide()
         item.setMouseEnabled(x=False, y=False)
         item.hideAxis("left")
-        self._bars = pg.PlotCurveItem(stepMode="center", fillLevel=0, brush=BARS, pen=None)
+        flat = {"x": [0.0, 1.0], "y": [0.0]}
+        self._bars = pg.PlotCurveItem(**flat, stepMode="center", fillLevel=0, brush=BARS, pen=None)
         item.addItem(self._bars)
         pen, wide = pg.mkPen(LINE, width=2), pg.mkPen(LINE, width=4)
         self.line = pg.InfiniteLine(angle=90, movable=True, bounds=(0, 1), pen=pen, hoverPen=wide)

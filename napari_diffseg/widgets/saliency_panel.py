@@ -37,7 +37,7 @@ NAMES = {
     "layer-cam": "Layer-CAM",
 }
 # Knobs by the names that their papers give them.
-SYMBOLS = {"q": "Q (time step)", "r": "R (steps)", "tau": "tau", "scale": "s (guidance)"}
+SYMBOLS = {"q": "Q", "r": "R", "tau": "tau", "scale": "s", "aug_smooth": "Flips", "eigen_smooth": "Component"}
 HINT = "A hint, not a mask."
 COMMON = ("draws", "seed")
 # An estimate waits until the person has stopped turning a knob.
@@ -121,14 +121,14 @@ class SaliencyPanel(Panel):
         self.at.setSingleStep(0.01)
         self.at.setKeyboardTracking(False)
         self.reset = button("Reset", "Back to the rule's own threshold", "Reset the threshold")
-        self.largest = QCheckBox("Largest part only")
+        self.largest = QCheckBox("Largest part")
         self.largest.setToolTip("Keep the largest connected part of each slice")
         slim(self.rules, self.reset)
-        threshold = row(QLabel("Threshold"), self.at, self.rules, self.reset)
-        threshold.setStretch(2, 1)
-        self.page.addLayout(threshold)
+        rule = row(QLabel("Threshold"), self.rules, self.largest)
+        rule.setStretch(1, 1)
+        self.page.addLayout(rule)
         self.above = line(name="What lies above the threshold")
-        self.page.addWidget(beside(self.above, self.largest))
+        self.page.addWidget(beside(self.above, self.at, self.reset))
         self.used = line(name="Time and passes used")
         self.page.addWidget(self.used)
         self.start = button("Use as start", "Take what is outlined as a mask to correct", "Use saliency as start")

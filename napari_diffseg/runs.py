@@ -15,7 +15,8 @@ from napari_diffseg.state import JobState, Message
 if TYPE_CHECKING:
     from diffseg.ensemble import Snapshot
     from diffseg.modes import Mode
-    from napari_diffseg.sampling import Opened, Update
+    from napari_diffseg.ensemble_state import Findings
+    from napari_diffseg.sampling import Drawn, Opened, Update
     from napari_diffseg.state import Maps
 
 P = ParamSpec("P")
@@ -30,6 +31,8 @@ class Live:
 
     job: Job | None = None
     opened: Opened | None = None
+    # Members of a run whose model was closed.
+    drawn: Drawn | None = None
     saving: Job | None = None
     cutting: Job | None = None
     # Trajectories up to this one were reset; a late record must not bring them back.
@@ -108,7 +111,7 @@ def take(session: Session, update: Update) -> None:
         session.trajectory = view
         session.step = view.done if session.follow else min(session.step, view.done)
     if update.snapshot is not None and update.snapshot is not session.snapshot:
-        _show_results(session, update.opened, update.snapshot, update.modes, update.maps)
+        _show_results(session, update.opened, update.snapshot, update.modes, update.maps, update.findings)
     if update.note and (session.message is None or session.message.text != update.note):
         session.message = Message(update.note, "warning")
 
@@ -119,9 +122,10 @@ def _show_results(
     snapshot: Snapshot | None = None,
     modes: tuple[Mode, ...] = (),
     maps: Maps | None = None,
+    findings: Findings | None = None,
 ) -> None:
     """All of one ensemble; the snapshot last, so that its observers find the rest in place."""
-    session.plan, session.modes, session.maps = opened.plan, modes, maps
+    session.plan, session.modes, session.maps, session.findings = opened.plan, modes, maps, findings
     session.snapshot = snapshot
 
 
@@ -180,6 +184,8 @@ def _free(session: Session, outcome: Outcome | None = None) -> None:
     opened, held.opened = held.opened, None
     session.checkpoint = None
     if opened is not None:
-        from napari_diffseg.sampling import rest  # torch is there already
+        from napari_diffseg.sampling import Drawn, rest  # torch is there already
+
+        held.drawn = Drawn(opened.request, opened.ensemble, opened.measured)
 
         rest(opened)

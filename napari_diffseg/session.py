@@ -19,8 +19,19 @@ from weakref import WeakKeyDictionary
 
 from psygnal import SignalGroupDescriptor
 
+from napari_diffseg.ensemble_state import EnsembleSettings, Findings, Readers
 from napari_diffseg.saliency_state import HintModel, HintSettings, SaliencyCut, SaliencyView
-from napari_diffseg.state import Branch, JobState, Maps, MaskState, Message, Plane, Request, SampleSettings, TrajectoryView
+from napari_diffseg.state import (
+    Branch,
+    JobState,
+    Maps,
+    MaskState,
+    Message,
+    Plane,
+    Request,
+    SampleSettings,
+    TrajectoryView,
+)
 from napari_diffseg.verbs import VERBS, missing
 
 if TYPE_CHECKING:
@@ -44,8 +55,8 @@ class View(Protocol):
         """Voxel coordinates of the case at the centre of the view, None without a case."""
         ...
 
-    def show_scan(self) -> None:
-        """Add the layers of the case."""
+    def show_scan(self, rest: Case | None = None) -> None:
+        """Add the layers of the case, and hidden those of images that were opened with it but not used."""
         ...
 
     def scan_shown_by(self, layers: Sequence[Any]) -> None:
@@ -58,6 +69,10 @@ class View(Protocol):
 
     def look_into(self, box: Box) -> None:
         """Move to slices through ``box`` where those on display miss it."""
+        ...
+
+    def show_table(self) -> None:
+        """Open napari's own table on the layer that holds a row per mask."""
         ...
 
     def release(self) -> bool:
@@ -82,6 +97,9 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "modes": ("case", "model"),
     "maps": ("case", "model"),
     "mode": ("case", "model"),
+    "findings": ("case", "model"),
+    "member": ("case", "model"),
+    "readers": ("case", "model", "added_raters"),
     "mask": ("case",),
     "shown": ("case",),
     "added_raters": ("case",),
@@ -90,14 +108,18 @@ DEPENDS: dict[str, tuple[str, ...]] = {
 }
 
 # Compared by value, so that assigning what is already there tells nobody.
-VALUES = ("settings", "seed_locked", "roi", "region_box", "step", "follow", "side_by_side", "shown", "mode", "plane", "job", "hints")
+VALUES = (
+    "settings", "seed_locked", "roi", "region_box", "step", "follow", "side_by_side", "shown", "mode", "plane", "job",
+    "hints", "ensemble", "member", "looked_at",
+)  # fmt: skip
 
 # Live objects, of no interest to observers.
 SILENT = ("inline", "view", "live")
 
 OBSERVED = (
     "case", "files", "rater_files", "frame", "model", "model_path", "checkpoint", "plan", "trajectory", "branches",
-    "snapshot", "modes", "maps", "mask", "message", "added_raters", "hint_model", "saliency", "cut", *VALUES,
+    "snapshot", "modes", "maps", "findings", "readers", "mask", "message", "added_raters", "hint_model", "saliency",
+    "cut", *VALUES,
 )  # fmt: skip
 
 
@@ -106,12 +128,17 @@ class Session:
     """See the module. Connect to ``session.events.<field>``; callbacks get ``(new, old)`` or fewer.
 
     ``job`` mirrors the one running Job. ``step`` is the slot of the trajectory on display, ``shown`` the
-    ensemble maps that are switched on, ``branches`` other endings of the trajectory, ``mode`` the ``index`` (from 1) of the mode shown as a layer.
+    ensemble maps that are switched on, ``mode`` the ``index`` (from 1) of the mode shown as a layer;
+    ``branches`` are other endings of the trajectory.
     ``plan`` describes the run that the trajectory and the ensemble came from; ``files`` and ``rater_files``
     are what the case was read from, where that is known, ``frame`` where it lies in the viewer (None: as
     ``layerdata.frame_of``). ``added_raters`` are readers' masks that joined the case later; ask ``raters`` for all.
     ``hint_model``, ``hints``, ``saliency`` and ``cut`` belong to saliency maps. ``inline`` runs jobs in the
     caller, for scripts and tests.
+
+    ``ensemble`` says how an ensemble is drawn, ``findings`` how large its masks are, ``member`` is the number of the
+    single mask shown as a layer (from 0), ``readers`` the comparison with people's masks, and ``looked_at`` the axial
+    slice on display.
     """
 
     case: Case | None = None
@@ -136,6 +163,11 @@ class Session:
     maps: Maps | None = None
     shown: frozenset[str] = frozenset({"inner", "outer"})
     mode: int | None = None
+    ensemble: EnsembleSettings = EnsembleSettings()
+    findings: Findings | None = None
+    member: int | None = None
+    readers: Readers | None = None
+    looked_at: int | None = None
     mask: MaskState | None = None
     plane: Plane | None = None
     job: JobState = JobState()

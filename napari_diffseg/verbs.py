@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "remove branch": ("idle or paused",),
     "export": ("trajectory", "idle"),
     "hint": ("case", "hint model", "hint fit", "idle"),
+    "compare": ("case", "raters", "snapshot", "idle"),
     "promote": ("case",),
     "save": ("mask",),
 }
@@ -47,6 +48,8 @@ def missing(session: Session, wanted: str) -> str:
         "paused": (state == "paused", "Nothing is paused."),
         "busy": (state in ("running", "paused"), "Nothing is running."),
         "trajectory": (session.trajectory is not None, "There is no trajectory yet: press Play."),
+        "raters": (bool(session.raters), "This scan has no masks of readers: add them on the page Case."),
+        "snapshot": (session.snapshot is not None, "There are no masks yet: press Grow."),
         "mask": (session.mask is not None, "There is no mask to save yet: make one editable first."),
     }
     if wanted == "fit":

@@ -141,8 +141,9 @@ def test_scan_and_trajectory_lie_side_by_side_until_there_are_results(viewer: Vi
     commands.step_once(session)
     assert viewer.canvas.grid.enabled and role(viewer, "x").blending == "opaque"
     commands.resume(session)
-    assert not viewer.canvas.grid.enabled and role(viewer, "x0").blending == "additive"
+    assert not viewer.canvas.grid.enabled and role(viewer, "x").blending == "additive"
     assert not role(viewer, "x").visible and role(viewer, "x0").visible
+    assert role(viewer, "x0").opacity < 1, "the anatomy shines through"
     commands.step_once(session)
     assert role(viewer, "x").visible and role(viewer, "x").opacity == 1
     assert not viewer.canvas.grid.enabled, "with results there, all stay on the scan"
@@ -160,10 +161,8 @@ def test_side_by_side_the_region_fills_the_views_and_the_camera_comes_back(
     assert camera.zoom == pytest.approx(0.9 * 300 / 16)
     commands.resume(session)
     assert (camera.center, camera.zoom) == before
-    commands.reset(session)
-    viewer.layers.remove(role(viewer, "inner"))
-    viewer.layers.remove(role(viewer, "outer"))
     commands.step_once(session)
+    commands.set_side_by_side(session, True)
     camera.zoom = 7.0
     commands.resume(session)
     assert camera.zoom == 7.0, "the person's own view is kept"

@@ -18,7 +18,7 @@ from napari_diffseg.jobs import Job, Outcome
 from napari_diffseg.readers_job import Compared, Question, comparison, local_map
 from napari_diffseg.runs import command, live, start, take
 from napari_diffseg.session import Session
-from napari_diffseg.state import Message
+from napari_diffseg.state import Message, Request
 
 if TYPE_CHECKING:
     from napari_diffseg.sampling import Update
@@ -37,6 +37,17 @@ def set_stop_early(session: Session, on: bool) -> None:
     opened = live(session).opened
     if opened is not None:
         opened.choices = session.ensemble
+
+
+def settled_already(session: Session, request: Request) -> bool:
+    """Whether an ensemble that stops by itself has nothing to add, which it then tells."""
+    held, found = live(session), session.findings
+    before = held.opened or held.drawn
+    done = found is not None and found.settling.settled and before is not None and before.request.same_run(request)
+    if not done or not session.ensemble.stop_early or found is None:
+        return False
+    session.message = Message(f"Settled with {len(found.measures)} masks: untick 'Stop when settled' to draw more.")
+    return True
 
 
 @command("choose")

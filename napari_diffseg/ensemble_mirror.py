@@ -21,23 +21,24 @@ class MembersMirror:
         self._shown: Any = None
         # The person took it away; a new ensemble brings it back.
         self._unwanted: Any = None
-        stage.on(self.session.events.findings, self.refresh)
+        stage.on(self.session.events.snapshot, self.refresh)
         stage.on(self.session.events.job, self.refresh)
 
     def refresh(self) -> None:
-        session, frame = self.session, self.stage.frame
-        if session.findings is None or session.case is None or session.maps is None or frame is None:
+        session, found = self.session, self.session.findings
+        if session.snapshot is None or found is None or session.maps is None or session.case is None:
             layer, self._shown = self._layer, None
             if layer is not None:
                 self._let_go()
                 self.stage.drop(layer)
             return
-        one = len(session.findings.measures) < 2
-        if one or session.job.state != "idle" or self._shown is session.findings or self._unwanted is session.plan:
+        unwanted = len(found.measures) < 2 or self._unwanted is session.plan
+        if session.job.state != "idle" or unwanted or self._shown is found:
             return
-        found, table = session.findings, columns(session)
+        data = self._data()
+        if data is None:
+            return
         self._shown = found
-        data = ensemble_layers.members_layer(found.measures, session.modes, table, session.maps, session.case, frame)
         layer = self._layer or next(iter(self.stage.find("members")), None)
         if layer is None:
             layer = self.stage.add(data, self.stage.top())
@@ -47,6 +48,13 @@ class MembersMirror:
         if self._layer is None:
             self._layer = layer
             self.stage.on(layer.selected_data.events.items_changed, self._on_selected)
+
+    def _data(self) -> LayerData | None:
+        session, frame = self.session, self.stage.frame
+        found, maps, case = session.findings, session.maps, session.case
+        if found is None or maps is None or case is None or frame is None:
+            return None
+        return ensemble_layers.members_layer(found.measures, session.modes, columns(session), maps, case, frame)
 
     def removed(self, layer: Any) -> None:
         if layer is self._layer:

@@ -14,6 +14,7 @@ from napari_diffseg.ensemble_mirror import ENSEMBLE_MIRRORS
 from napari_diffseg.layer_updates import replace, update
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mask_mirror import MaskMirror
+from napari_diffseg.rater_mirror import RaterMirror
 from napari_diffseg.region_mirror import RegionMirror
 from napari_diffseg.saliency_mirror import SaliencyMirror
 from napari_diffseg.side_by_side import SideBySide
@@ -152,6 +153,7 @@ MIRRORS: tuple[Callable[[Stage], Mirror], ...] = (
     MapsMirror,
     ModeMirror,
     MaskMirror,
+    RaterMirror,
     RegionMirror,
     SaliencyMirror,
     *ENSEMBLE_MIRRORS,

@@ -14,8 +14,9 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from napari.layers import Layer
 
+from diffseg.case import Case
 from diffseg.grid import Box
-from napari_diffseg import commands, layerdata
+from napari_diffseg import commands, layerdata, raters
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mirrors import MIRRORS, Mirror
 from napari_diffseg.preferences import preferred
@@ -55,6 +56,9 @@ class LayerSync:
         self.users = 0
         self._connected: list[tuple[Any, Callable[..., Any]]] = []
         self._held = False
+        # Where the slices stood before 3D, whose camera napari takes for a wish to move them.
+        self._point: tuple[float, ...] | None = None
+        self._scaled = False
         # Camera before it was put on a region, and as it was put there.
         self._camera: tuple[Any, Any] | None = None
         session.view = self
@@ -221,6 +225,12 @@ class LayerSync:
         missed = [axis for axis, at in self.sliced() if not box.start[axis] <= at < box.stop[axis]]
         self._slice_at([(a + b - 1) // 2 for a, b in zip(box.start, box.stop, strict=True)], missed)
 
+    def show_table(self) -> None:
+        """napari's own table beside the dock, on the layer that holds a row per mask."""
+        for layer in self.find("members"):
+            self.activate(layer)
+            self.viewer.window.add_plugin_dock_widget("napari", "Features table widget")
+
     def side_by_side(self, on: bool, box: Box | None = None) -> bool:
         """Every layer in a view of its own, filled by ``box``, or all in one as before; tells whether that is
         a change. The smaller views are the one case where the camera moves; it goes back unless the person
@@ -284,23 +294,35 @@ class LayerSync:
             return commands.use_layers(session, [layer])
         return False
 
-    def show_scan(self) -> None:
+    def show_scan(self, rest: Case | None = None) -> None:
         """Add the layers of the case; other scans are hidden, since all lie at the same place."""
         case = self.session.case
         assert case is not None
         for layer in self.layers:
             if own(layer).get("role") == "scan":
                 layer.visible = False
-        added = [self.add(data) for data in layerdata.scan_layers(case)]
+        for data in () if rest is None else layerdata.scan_layers(rest)[: len(rest.channels)]:
+            self.add(data).visible = False
+        added = []
+        for values, look, kind in layerdata.scan_layers(case):
+            outline = {"contour": layerdata.CONTOUR_PIXELS} if kind == "labels" else {}
+            added.append(self.add((values, look | outline, kind)))
         self.scan_shown_by(added[: len(case.channels)])
+        self._show_scale()
+
+    def _show_scale(self) -> None:
+        """A bar in mm, in every view of a grid; once, since the person may switch it off."""
+        if not self._scaled:
+            bar = self.viewer.canvas.overlays.scale_bar
+            bar.visible = bar.gridded = self._scaled = True
 
     def scan_shown_by(self, layers: Sequence[Any]) -> None:
         """These layers show the case: when the person has removed them all, it is closed."""
         self._scans = list(layers)
 
     def _on_inserted(self, event: Any) -> None:
-        if not self._held:
-            self._offer(event.value)
+        if not self._held and not self._offer(event.value):
+            raters.take_layer(self.session, event.value)
 
     def _on_removed(self, event: Any) -> None:
         if self._held:
@@ -318,11 +340,17 @@ class LayerSync:
             return
         lead = viewer.dims.ndim - 3
         order: Sequence[int] = PLANES.get(plane, (0, 1, 2))
+        if plane == "3d":
+            self._point = tuple(viewer.dims.point[-3:])
         viewer.dims.ndisplay = 3 if plane == "3d" else 2
         viewer.dims.order = (*range(lead), *(lead + axis for axis in order))
         viewer.reset_view()
 
     def _on_turned(self, event: Any = None) -> None:
+        dims = self.viewer.dims
+        if dims.ndisplay == 2 and dims.ndim >= 3 and self._point is not None:
+            point, self._point = self._point, None
+            dims.set_point(range(dims.ndim - 3, dims.ndim), point)
         self.session.plane = self._plane()
 
     def _flat(self) -> bool:

@@ -24,6 +24,7 @@ class Paces:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._known: dict[str, float] | None = None
+        self._news = False
 
     @property
     def path(self) -> Path:
@@ -45,10 +46,14 @@ class Paces:
             return
         known, key = self._read(), _key(model, device, method)
         pace = seconds / passes / voxels * PER
+        self._news = True
         known[key] = pace if key not in known else (1 - WEIGHT) * known[key] + WEIGHT * pace
 
     def keep(self) -> None:
-        """Write what is known."""
+        """Write what is known, if there is anything new."""
+        if not self._news:
+            return
+        self._news = False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.path, json.dumps(self._read(), indent=1) + "\n")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
 from diffseg.errors import DiffsegError
 from napari_diffseg.jobs import Job, Outcome
+from napari_diffseg.pace import paces
+from napari_diffseg.region_cost import learn
 from napari_diffseg.session import Session
 from napari_diffseg.state import JobState, Message
 
@@ -99,6 +101,10 @@ def start(
 
 def _mirror(session: Session, state: JobState) -> None:
     opened = live(session).opened
+    if opened is not None:
+        learn(opened.request, opened.run.checkpoint.card, state)
+    if state.state == "idle":
+        paces.keep()
     session.job = replace(state, device=opened.device if opened is not None else session.settings.device)
 
 

@@ -75,6 +75,10 @@ class View(Protocol):
         """Open napari's own table on the layer that holds a row per mask."""
         ...
 
+    def sliced(self) -> list[tuple[int, int]]:
+        """``(axis of the case, current voxel)`` of each spatial axis that is not displayed."""
+        ...
+
     def release(self) -> bool:
         """One of its users is gone; the last one makes it let go of the viewer and returns True."""
         ...

@@ -8,6 +8,7 @@ from typing import Any
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
+    QAbstractButton,
     QComboBox,
     QHBoxLayout,
     QLabel,
@@ -106,7 +107,7 @@ def small_button(text: str, tip: str, name: str) -> QToolButton:
     return made
 
 
-def enable(made: QPushButton | QToolButton, blockers: list[str]) -> None:
+def enable(made: QAbstractButton, blockers: list[str]) -> None:
     """Grey out with the first reason in the tooltip, or bring back the button's own."""
     made.setEnabled(not blockers)
     made.setToolTip(blockers[0] if blockers else made.property("tip"))

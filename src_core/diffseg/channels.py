@@ -45,13 +45,30 @@ def match(names: Sequence[str], wanted: Sequence[str]) -> tuple[int | None, ...]
 
 
 def select(case: Case, wanted: Sequence[str]) -> Case | None:
-    """The case with the channels of a model alone, in their order; itself if it has them so, None if it lacks one."""
+    """The case with the channels of a model alone; itself if it has as many, None if it lacks one."""
     if len(wanted) == len(case.channels):
         return case
     index = [i for i in match(case.channels, wanted) if i is not None]
+    return _only(case, index) if len(index) == len(wanted) else None
+
+
+def arrange(case: Case, wanted: Sequence[str]) -> tuple[Case, Case | None]:
+    """The case with the channels of a model in their order, and one of the images left over, None if there are none.
+
+    A case that lacks a channel is returned as it is.
+    """
+    index = [i for i in match(case.channels, wanted) if i is not None]
     if len(index) < len(wanted):
-        return None
-    return replace(case, image=np.ascontiguousarray(case.image[index]), channels=tuple(case.channels[i] for i in index))
+        return case, None
+    left = [i for i in range(len(case.channels)) if i not in index]
+    return _only(case, index), _only(case, left) if left else None
+
+
+def _only(case: Case, index: Sequence[int]) -> Case:
+    if list(index) == list(range(len(case.channels))):
+        return case
+    image = np.ascontiguousarray(case.image[list(index)])
+    return replace(case, image=image, channels=tuple(case.channels[i] for i in index))
 
 
 def _is(name: str, channel: str, exact: bool) -> bool:

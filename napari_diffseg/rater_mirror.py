@@ -1,0 +1,34 @@
+"""Masks of readers that were added after the scan, as outlines in greys like those that came with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_diffseg import layerdata
+from napari_diffseg.layerdata import CONTOUR_PIXELS, own
+from napari_diffseg.stage import Stage
+
+
+class RaterMirror:
+    """Adds a layer for each added reader once; one that the person removed stays away."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage, self.session = stage, stage.session
+        self._shown: set[str] = set()
+        stage.on(self.session.events.added_raters, self.refresh)
+
+    def refresh(self) -> None:
+        case, frame, added = self.session.case, self.stage.frame, self.session.added_raters
+        self._shown &= {name for name, _ in added}
+        if case is None or frame is None:
+            return
+        here = {own(layer).get("rater") for layer in self.stage.find("rater")}
+        numbers = {name: number for number, name in enumerate(self.session.raters)}
+        for name, labels in added:
+            if name not in self._shown and name not in here:
+                data = layerdata.rater_layer(name, labels, numbers[name], case, frame, CONTOUR_PIXELS)
+                self.stage.add(data, self.stage.top())
+            self._shown.add(name)
+
+    def removed(self, layer: Any) -> None:
+        """The mask still counts as a reader's."""

@@ -9,7 +9,7 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import QEvent, QSize, Signal
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QGraphicsView, QLabel, QSizePolicy, QWidget
 
 from diffseg.measurements import Distribution
 from napari_diffseg.widgets.panel import ink
@@ -33,6 +33,8 @@ class DotPlot(pg.PlotWidget):
         self.setMinimumHeight(LOWEST_PX)
         self.setMaximumHeight(HIGHEST_PX)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        # A kept background would be that of the theme before.
+        self.setCacheMode(QGraphicsView.CacheModeFlag.CacheNone)
         self._sample = QLabel(self)
         self._sample.hide()
         item = self.getPlotItem()

@@ -64,12 +64,8 @@ class EnsemblePanel(Panel):
         self._build_top()
         self.modes = Gallery()
         self.page.addWidget(self.modes, 1)
-        self.edit = button("Make editable", "Correct the mode on display, or else the most frequent one")
-        slim(self.edit)
-        self.aside = line("Click a mode to show it, double-click to correct it.", faint=True)
-        below = row(self.aside, self.edit)
-        below.setStretch(0, 1)
-        self.page.addLayout(below)
+        self.aside = line("Click: show. Double-click: correct.", faint=True)
+        self.page.addWidget(self.aside)
         self._build_sizes()
         self.page.addWidget(self._build_maps())
         self.readers = ReadersSection(self.session)
@@ -106,8 +102,12 @@ class EnsemblePanel(Panel):
             INTERVAL_TIP + "\nThe longest straight line within one piece of a mask, in any direction.",
         )
         for words, plot in ((self.volume_words, self.volume), (self.diameter_words, self.diameter)):
+            words.setToolTip(plot.toolTip())
             self.page.addWidget(words)
             self.page.addWidget(plot)
+        self.number = line(name="What the intervals rest on")
+        self.number.setToolTip(INTERVAL_TIP)
+        self.page.addWidget(self.number)
 
     def _build_maps(self) -> QWidget:
         holder = QWidget()
@@ -147,7 +147,6 @@ class EnsemblePanel(Panel):
         self.area.clicked.connect(self._on_area)
         self.modes.picked.connect(self._toggle)
         self.modes.opened.connect(self._edit)
-        self.edit.clicked.connect(lambda: self._edit(session.mode or 1))
         self.volume.picked.connect(self._pick)
         self.diameter.picked.connect(self._pick)
         self.list.picked.connect(self._toggle_member)
@@ -197,7 +196,6 @@ class EnsemblePanel(Panel):
         for made in self.maps.values():
             made.setEnabled(here)
         self.aside.setVisible(here)
-        enable(self.edit, [] if here else ["There are no masks yet: press Grow."])
         self.summary.setText(self._summary())
         self._show_modes()
         self._show_sizes()
@@ -229,13 +227,14 @@ class EnsemblePanel(Panel):
     def _show_sizes(self) -> None:
         found, modes = self.session.findings, self.session.modes
         many = self.finished() and found is not None
-        for part in (self.volume_words, self.volume, self.diameter_words, self.diameter):
+        for part in (self.volume_words, self.volume, self.diameter_words, self.diameter, self.number):
             part.setVisible(many)
         if found is None or not many:
             return
         colors = [mode_color(mode_of(i, modes)) for i in range(len(found.measures))]
         self.volume_words.setText(size_words("Volume", found.volume, "ml"))
         self.diameter_words.setText(size_words("Largest diameter", found.diameter, "mm"))
+        self.number.setText(number_words(found.volume))
         self.volume.show_values(found.volume, colors)
         self.diameter.show_values(found.diameter, colors)
 
@@ -279,18 +278,33 @@ def spoken(mode: Mode, members: int) -> str:
     """A mode in one sentence, with how surely its share is known."""
     k = len(mode.members)
     size = "nothing found" if mode.empty else masks.ml(mode.volume_ml)
-    share = f"{k / members:.0%} ± {wilson_half_width(k, members):.0%}"
+    share = f"{100 * k / members:.0f} ± {100 * wilson_half_width(k, members):.0f} %"
     return f"Mode {mode.index}: {k} of {members} masks ({share} of all that could be drawn), {size}"
 
 
 def size_words(what: str, found: Distribution, unit: str) -> str:
-    """Median and interval with N and the word that belongs to it; too few members for the level are told."""
-    ends = f"{two_digits(found.low)} – {two_digits(found.high)} {unit}"
-    level = f"{found.level:.0%}".replace("%", " %")
-    kind = f"{level} interval {ends}" if found.enough else f"all within {ends} ({level} needs {found.needed} masks)"
-    return f"{what} <b>{two_digits(found.median)} {unit}</b>, {kind}; N = {len(found)}, <i>uncalibrated</i>"
+    """Median and interval; with too few members for one, their range."""
+    kind = f"{found.level * 100:.0f} %:" if found.enough else "range"
+    return f"{what} <b>{rounded(found.median)} {unit}</b>, {kind} {ends(found.low, found.high)} {unit}"
 
 
-def two_digits(value: float) -> str:
-    """Two significant digits, whole numbers in full."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{float(f'{value:.2g}'):g}"
+def number_words(found: Distribution) -> str:
+    """N and the word that belongs to every interval; where there is none yet, what it takes."""
+    level = f"{found.level * 100:.0f} %"
+    if found.enough:
+        return f"{level} intervals, N = {len(found)}, <i>uncalibrated</i>"
+    return f"N = {len(found)}, <i>uncalibrated</i>; a {level} interval takes {found.needed} masks"
+
+
+def ends(low: float, high: float) -> str:
+    """Both ends with two significant digits, or as many as tell them apart, up to four."""
+    for digits in (2, 3, 4):
+        first, last = rounded(low, digits), rounded(high, digits)
+        if first != last:
+            break
+    return f"{first} – {last}"
+
+
+def rounded(value: float, digits: int = 2) -> str:
+    """So many significant digits, whole numbers in full."""
+    return f"{value:.0f}" if abs(value) >= 10**digits else f"{float(f'{value:.{digits}g}'):g}"

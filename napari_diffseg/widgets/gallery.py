@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QImage, QKeyEvent, QPainter, QPen, QPixmap
+from qtpy.QtGui import QColor, QIcon, QImage, QKeyEvent, QPainter, QPen, QPixmap, QResizeEvent
 from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem, QWidget
 
 from napari_diffseg.layerdata import mode_color
@@ -59,6 +60,7 @@ class Gallery(QListWidget):
             item.setToolTip(f"{spoken}\n{self.toolTip()}")
             item.setData(Qt.ItemDataRole.AccessibleTextRole, spoken)
             item.setIcon(framed(picture, mode_color(index)))
+        self._fit()
 
     def mark(self, index: int | None) -> None:
         """Show which mode is on display."""
@@ -80,13 +82,26 @@ class Gallery(QListWidget):
                 return
         super().keyPressEvent(event)
 
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Never higher than its pictures."""
+        super().resizeEvent(event)
+        self._fit()
+
     def sizeHint(self) -> QSize:
         """One row of pictures; more where there is room."""
-        return QSize(3 * self.gridSize().width(), self.gridSize().height() + 12)
+        return QSize(3 * self.gridSize().width(), self._height(1))
 
     def minimumSizeHint(self) -> QSize:
         """As ``sizeHint``, as narrow as one picture."""
-        return QSize(self.gridSize().width() + 12, self.gridSize().height() + 12)
+        return QSize(self.gridSize().width() + 12, self._height(1))
+
+    def _fit(self) -> None:
+        view = self.viewport()
+        columns = max(1, (view.width() if view is not None else 0) // self.gridSize().width())
+        self.setMaximumHeight(self._height(max(1, math.ceil(self.count() / columns))))
+
+    def _height(self, rows: int) -> int:
+        return rows * self.gridSize().height() + 2 * self.frameWidth() + 2
 
     def _cell(self) -> None:
         line = self.fontMetrics().lineSpacing()

@@ -44,7 +44,7 @@ class MemberList(QTableWidget):
         # Sorting while cells are filled would move rows under way.
         self.setSortingEnabled(False)
         self.setColumnCount(len(names))
-        self.setHorizontalHeaderLabels([name.replace(" (", "\n(") for name in names])
+        self.setHorizontalHeaderLabels([heading(name) for name in names])
         self.setRowCount(rows)
         for column, name in enumerate(names):
             for row in range(rows):
@@ -65,6 +65,11 @@ class MemberList(QTableWidget):
     def _pick(self, row: int, column: int) -> None:
         if (item := self.item(row, 0)) is not None:
             self.picked.emit(item.data(MEMBER))
+
+
+def heading(name: str) -> str:
+    """A column's name, unit on a line of its own."""
+    return name.removeprefix("largest ").replace(" (", "\n(")
 
 
 class _cell(QTableWidgetItem):  # noqa: N801 - reads as a function where it is used

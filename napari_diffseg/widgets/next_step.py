@@ -39,7 +39,7 @@ def next_step(session: Session) -> NextStep:
     if len(session.snapshot) == 1 and session.settings.members > 1:
         tip = f"Draw {session.settings.members} masks, to see what else it could be"
         return NextStep("▶ Grow", tip, "Ensemble", commands.grow_ensemble, _why(session, "grow"))
-    tip = "Take the most frequent answer as a mask to correct"
+    tip = "Take the mode on display, or else the most frequent one, as a mask to correct"
     return NextStep("Make editable", tip, "Mask", _promote_first, _why(session, "promote"))
 
 
@@ -52,7 +52,9 @@ def _open(session: Session) -> NextStep:
 
 
 def _promote_first(session: Session) -> None:
-    commands.promote(session, session.sources()[0][0])
+    shown = f"mode:{session.mode}"
+    sources = dict(session.sources())
+    commands.promote(session, shown if shown in sources else next(iter(sources)))
 
 
 def _why(session: Session, verb: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QGraphicsView, QWidget
 
 from napari_diffseg.widgets.plots import Curve
 
@@ -17,6 +17,8 @@ class SliceCurve(Curve):
 
     def __init__(self, title: str, tip: str, parent: QWidget | None = None) -> None:
         super().__init__(title, tip, parent)
+        # A kept background would be that of the theme before.
+        self.setCacheMode(QGraphicsView.CacheModeFlag.CacheNone)
         self.scene().sigMouseClicked.connect(self._on_clicked)
 
     def _on_clicked(self, event: Any) -> None:

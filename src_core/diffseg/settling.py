@@ -82,14 +82,18 @@ class Settling:
     def words(self) -> str:
         """One sentence: what is known how well, or what is still open."""
         if self.settled:
-            return f"Settled: shares known to ± {self.share_error:.0%}, volume interval at rest."
+            return f"Settled: shares known to ± {_percent(self.share_error)}, volume interval at rest."
         if self.unseen > self.rule.error:
-            return f"Not settled: {self.unseen:.0%} of the masks are alone in their mode."
+            return f"Not settled: {_percent(self.unseen)} of the masks are alone in their mode."
         if not self.shares_settled:
-            return f"Not settled: shares of the modes known to ± {self.share_error:.0%}."
+            return f"Not settled: shares of the modes known to ± {_percent(self.share_error)}."
         if self.miss > self.rule.error:
-            return f"Not settled: the next volume may lie outside the interval ({self.miss:.0%})."
-        return f"Not settled: the volume interval still moves ({self.moved:.0%} of the median)."
+            return f"Not settled: {_percent(self.miss)} of new volumes may lie outside the range."
+        return f"Not settled: the volume interval moved by {_percent(self.moved)} of the median lately."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def settling(sizes: Sequence[int], volumes_ml: Sequence[float], rule: StopRule | None = None) -> Settling:

@@ -39,13 +39,13 @@ def test_volumes_that_keep_growing_do_not_settle_and_those_at_rest_do() -> None:
     assert stopped_at(lambda i: 0, lambda i: 1.1**i) is None
     assert stopped_at(lambda i: 0, lambda i: 1 + 0.02 * (-1) ** i) == 13
     late = settling([20], [1.0] * 19 + [1.5])
-    assert late.shares_settled and not late.interval_settled and "50%" in late.words
+    assert late.shares_settled and not late.interval_settled and "50 %" in late.words
 
 
 def test_the_words_name_what_is_open() -> None:
     assert "alone in their mode" in settling([1] * 20, [1.0] * 20).words
     assert "shares of the modes known to" in settling([10, 10], [1.0] * 20).words
-    assert "next volume" in settling([10], [1.0] * 10).words
+    assert "new volumes" in settling([10], [1.0] * 10).words
     assert settling([13], [1.0] * 13).words.startswith("Settled")
 
 

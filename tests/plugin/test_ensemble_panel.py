@@ -18,7 +18,7 @@ from diffseg.modes import Mode
 from napari_diffseg import commands, ensemble_commands
 from napari_diffseg.session import Session
 from napari_diffseg.state import JobState
-from napari_diffseg.widgets.ensemble_panel import EnsemblePanel, mode_words, size_words, spoken
+from napari_diffseg.widgets.ensemble_panel import EnsemblePanel, ends, mode_words, number_words, size_words, spoken
 from tiny_session import open_session
 
 LEFT = Qt.MouseButton.LeftButton
@@ -43,7 +43,7 @@ def test_without_a_model_grow_says_why(qtbot: QtBot, tmp_path: Path) -> None:
     session = open_session(tmp_path)
     session.model = None
     panel = panel_of(qtbot, session)
-    assert not panel.grow.isEnabled() and not panel.stop.isEnabled() and not panel.edit.isEnabled()
+    assert not panel.grow.isEnabled() and not panel.stop.isEnabled()
     assert "model" in panel.grow.toolTip() and "model" in panel.hint.text()
     assert not any(box.isEnabled() for box in panel.maps.values())
 
@@ -66,7 +66,7 @@ def test_growing_shows_a_picture_of_every_mode_with_frequency_volume_and_mask(qt
 def test_a_mode_says_how_often_and_how_large_and_an_empty_one_is_named_so() -> None:
     full = Mode(1, tuple(range(11)), 11 / 32, 4, 2.41, (2.41,))
     assert mode_words(full, 32, tuple(range(32))) == "11 of 32\n2.4 ml\nmask 5"
-    assert "34% ± 16%" in spoken(full, 32)
+    assert "34 ± 16 %" in spoken(full, 32)
     empty = Mode(3, (11, 12), 2 / 32, 11, 0.0, (0.0,))
     assert mode_words(empty, 32, tuple(range(32))) == "2 of 32\nnothing found\nmask 12"
 
@@ -75,10 +75,17 @@ def test_sizes_are_told_with_interval_number_and_the_word_uncalibrated(qtbot: Qt
     panel = grown(qtbot, tmp_path)
     found = panel.session.findings
     assert found is not None and panel.volume.isVisibleTo(panel) and panel.diameter.isVisibleTo(panel)
-    for words in (panel.volume_words.text(), panel.diameter_words.text()):
-        assert "N = 4" in words and "uncalibrated" in words and "95 % needs 39 masks" in words
-    enough = replace(found.volume, coverage=0.95, low=1.6, high=2.5, median=1.8)
-    assert "95 % interval 1.6 – 2.5 ml" in size_words("Volume", enough, "ml")
+    words = panel.number.text()
+    assert "N = 4" in words and "uncalibrated" in words and "95 % interval takes 39 masks" in words
+    assert "range" in panel.volume_words.text() and panel.diameter_words.text().endswith(" mm")
+    enough = replace(found.volume, coverage=0.95, low=1.6, high=2.5, median=1.84)
+    assert size_words("Volume", enough, "ml") == "Volume <b>1.8 ml</b>, 95 %: 1.6 – 2.5 ml"
+    assert number_words(enough) == "95 % intervals, N = 4, <i>uncalibrated</i>"
+
+
+def test_ends_of_an_interval_are_told_apart() -> None:
+    assert (ends(1.6, 2.5), ends(4.361, 4.374), ends(0, 1234.4)) == ("1.6 – 2.5", "4.36 – 4.37", "0 – 1234")
+    assert ends(2.0, 2.0) == "2 – 2"
 
 
 def test_a_click_on_a_dot_shows_its_mask(qtbot: QtBot, tmp_path: Path) -> None:

@@ -178,15 +178,25 @@ def models() -> dict[str, Path]:
 
 
 def suited(case: Case, current: Path | None) -> Path | None:
-    """The model at ``current`` if it takes such a scan, else the first shipped one that does."""
+    """The model at ``current`` if it takes scans of as many axes, else the first shipped one that takes this one."""
     for path in (*(() if current is None else (current,)), *models().values()):
         try:
             card = card_of(path)
         except CheckpointError:
             continue
-        if card.task == "mask" and card.spatial == case.ndim and None not in match(case.channels, card.channels):
+        wanted = path == current or None not in match(case.channels, card.channels)
+        if card.task == "mask" and card.spatial == case.ndim and wanted:
             return path
     return None
+
+
+def complete(session: Session, layers: Sequence[Any]) -> bool:
+    """Take scans that were opened one by one as the channels of the model that waits for them, told by their names."""
+    case, model = session.case, session.model
+    if case is None or model is None or len(case.channels) >= len(model.channels) or session.blockers("open"):
+        return False
+    index = [i for i in match([la.name for la in layers], model.channels, by_order=False) if i is not None]
+    return len(index) == len(model.channels) and use_layers(session, [layers[i] for i in index])
 
 
 @command("choose")

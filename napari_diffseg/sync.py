@@ -16,7 +16,7 @@ from napari.layers import Layer
 
 from diffseg.case import Case
 from diffseg.grid import Box
-from napari_diffseg import commands, layerdata, raters
+from napari_diffseg import commands, layerdata, opening, raters
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mirrors import MIRRORS, Mirror
 from napari_diffseg.preferences import preferred
@@ -321,8 +321,10 @@ class LayerSync:
         self._scans = list(layers)
 
     def _on_inserted(self, event: Any) -> None:
-        if not self._held and not self._offer(event.value):
-            raters.take_layer(self.session, event.value)
+        if self._held or self._offer(event.value) or raters.take_layer(self.session, event.value):
+            return
+        if own(event.value).get("role") == "scan":
+            opening.complete(self.session, [layer for layer in self.layers if own(layer).get("role") == "scan"])
 
     def _on_removed(self, event: Any) -> None:
         if self._held:

@@ -22,12 +22,12 @@ SYNONYMS = {
 }
 
 
-def match(names: Sequence[str], wanted: Sequence[str]) -> tuple[int | None, ...]:
+def match(names: Sequence[str], wanted: Sequence[str], by_order: bool = True) -> tuple[int | None, ...]:
     """For each wanted channel the index into ``names`` of the image that shows it, each image at most once.
 
     A name matches when it is the channel's, or holds it (or a synonym) as a word: ``sub01_t1ce`` is ``T1ce`` and not
-    ``T1``. With as many images as channels, those without a match take the channels left over in order; with
-    more, a channel without a match is None.
+    ``T1``. With as many images as channels, those without a match take the channels left over in order, unless
+    ``by_order`` is False; with more, a channel without a match is None.
     """
     found: dict[int, int] = {}
     for exact in (True, False):
@@ -36,7 +36,7 @@ def match(names: Sequence[str], wanted: Sequence[str]) -> tuple[int | None, ...]
             hit = next((i for i in free if _is(names[i], want, exact)), None)
             if channel not in found and hit is not None:
                 found[channel] = hit
-    if len(names) == len(wanted):
+    if by_order and len(names) == len(wanted):
         left = [i for i in range(len(names)) if i not in found.values()]
         for channel in range(len(wanted)):
             if channel not in found:

@@ -30,3 +30,7 @@ def test_channels_are_found_by_words_of_a_name_and_else_in_order(
 
 def test_a_word_within_another_is_no_match() -> None:
     assert match(("construct", "plain"), ("CT",)) == (None,)
+
+
+def test_by_name_alone_nothing_is_guessed() -> None:
+    assert match(("a", "t1"), ("T1", "T2"), by_order=False) == (1, None)

@@ -408,17 +408,11 @@ def test_a_mask_made_from_a_plain_layer_is_saved_in_its_own_voxels(model: Path, 
 
 def test_the_sample_brings_its_region_and_its_model(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     session = Session(inline=True)
-    asked: list[Any] = []
-
-    def found(name: Any) -> Path:
-        asked.append(name)
-        return model
-
     # The shipped model is too slow for a unit test of the wiring.
-    monkeypatch.setattr(opening, "find_model", found)
+    monkeypatch.setattr(opening, "models", lambda: {"other": model, "hippocampus-3d": model})
     assert commands.open_sample(session, "hippocampus")
     scan = find_sample("hippocampus")
-    assert asked == [scan.model] and session.roi == scan.roi and session.files == scan.paths
+    assert session.model_path == model and session.roi == scan.roi and session.files == scan.paths
     assert session.case is not None and session.case.channels == scan.channels
     assert not commands.open_sample(session, "femur") and "femur" in text(session)
 

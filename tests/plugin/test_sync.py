@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pytestqt.qtbot import QtBot
 
 from diffseg.grid import Box
 from diffseg.nets.unet import UNet
-from napari_diffseg import commands, layerdata, reader, runs, samples, sync
+from napari_diffseg import commands, layerdata, raters, reader, runs, samples, sync
 from napari_diffseg.layerdata import own
 from napari_diffseg.runs import live
 from napari_diffseg.session import Session, session_for
@@ -451,6 +452,70 @@ def test_planes_are_turned_to_and_known_with_and_without_a_step_axis(viewer: Vie
         commands.play(session)
 
 
+def test_from_3d_one_comes_back_to_the_slices_one_left(viewer: ViewerModel, session: Session) -> None:
+    commands.play(session)
+    viewer.dims.set_current_step(1, 7)
+    viewer.dims.set_current_step(2, 9)
+    for plane in ("axial", "sagittal"):
+        commands.set_plane(session, "3d")
+        viewer.scene.camera.center = (30.0, 3.0, 4.0)
+        commands.set_plane(session, plane)  # type: ignore[arg-type]
+        assert viewer.dims.current_step[1:3] == (7, 9)
+
+
+def test_a_pulled_side_snaps_to_the_window_of_the_model(viewer: ViewerModel, session: Session) -> None:
+    viewer.dims.set_current_step(0, 16)
+    commands.show_region_box(session, True)
+    commands.place_region(session, Box((14, 2, 3), (30, 10, 10)))
+    box = role(viewer, "region")
+    drag(box, lambda corners: np.where(corners == corners.max(axis=0), corners + (0, 7.2, 0), corners))
+    assert session.roi == Box((14, 2, 3), (30, 18, 10)), "15.2 voxels are nearly the 16 of the window"
+    drag(box, lambda corners: np.where(corners == corners.min(axis=0), corners - (0, 0, 2.0), corners))
+    assert session.roi == Box((14, 2, 1), (30, 18, 10)), "9 are not"
+    drag(box, lambda corners: np.where(corners == corners.max(axis=0), corners + (0, 0, 8.4), corners))
+    assert session.roi == Box((14, 2, 1), (30, 18, 17))
+
+
+def test_a_scale_bar_in_mm_is_shown_once_and_all_layers_agree_on_the_unit(
+    viewer: ViewerModel, session: Session
+) -> None:
+    bar = viewer.canvas.overlays.scale_bar
+    assert bar.visible and bar.gridded
+    commands.grow_ensemble(session, 2)
+    commands.show_region_box(session, True)
+    assert {str(unit) for layer in viewer.layers for unit in layer.units[-3:]} == {"millimeter"}
+    bar.visible = False
+    commands.open_sample(session, "hippocampus")
+    assert not bar.visible, "the person switched it off"
+
+
+def test_a_mask_opened_in_the_viewer_counts_as_a_readers(viewer: ViewerModel, session: Session, tmp_path: Path) -> None:
+    labels = np.zeros((36, 40, 44), np.uint8)
+    labels[5:9, 6:9, 7:9] = 1
+    affine = np.diag([-1.0, -1.0, -1.0, 1.0])
+    (data,) = reader.read_file(save_nifti(tmp_path / "seg_bob.nii.gz", labels, affine))
+    viewer.add_layer(Layer.create(*data))
+    assert list(session.raters) == ["seg_bob"] and session.raters["seg_bob"].sum() == labels.sum()
+    assert roles(viewer).count("rater") == 1, "its layer is there already"
+    (data,) = reader.read_file(save_nifti(tmp_path / "seg_else.nii.gz", labels[:-1], affine))
+    viewer.add_layer(Layer.create(*data))
+    assert list(session.raters) == ["seg_bob"]
+
+
+def test_added_readers_get_outlines_in_greys_of_their_own(
+    viewer: ViewerModel, session: Session, tmp_path: Path
+) -> None:
+    labels = np.zeros((36, 40, 44), np.uint8)
+    labels[5:9, 6:9, 7:9] = 1
+    affine = np.diag([-1.0, -1.0, -1.0, 1.0])
+    paths = [save_nifti(tmp_path / f"seg_{name}.nii.gz", labels, affine) for name in "ab"]
+    raters.add_raters(session, paths)
+    found = [layer for layer in viewer.layers if own(layer).get("role") == "rater"]
+    assert [layer.name for layer in found] == ["T1 · seg_a", "T1 · seg_b"]
+    assert all(layer.contour > 0 and layer.data.sum() == labels.sum() for layer in found)
+    assert not np.array_equal(found[0].get_color(1), found[1].get_color(1))
+
+
 def test_the_centre_of_the_view_is_a_voxel_of_the_scan(viewer: ViewerModel, session: Session) -> None:
     viewer.dims.set_current_step(0, 7)
     viewer.scene.camera.center = (0.0, 21.2, 3.6)
@@ -523,6 +588,17 @@ def test_results_lie_on_the_layer_of_another_reader(viewer: ViewerModel, model: 
     # Voxel (2, 3, 4) of the case is (19 - 2, 3, 4) of the layer, whose z runs the other way.
     assert inner.data_to_world((0, 0, 0)) == pytest.approx(layer.data_to_world((17, 3, 4)))
     assert viewer.layers.extent.units is not None
+
+
+def test_scans_opened_one_by_one_become_the_channels_that_their_names_say(viewer: ViewerModel, tmp_path: Path) -> None:
+    save_tiny(tmp_path / "two.safetensors", replace(tiny_card(channels=2), channels=("T1", "FLAIR")))
+    session = sync.attach(viewer)
+    session.inline = True
+    commands.choose_model(session, tmp_path / "two.safetensors")
+    for name in ("a_t2.nii", "a_flair.nii", "a_t1.nii"):
+        viewer.add_layer(Layer.create(*reader.read(str(scan_file(tmp_path / name)))[0]))
+    assert session.case is not None and session.case.channels == ("a_t1", "a_flair")
+    assert not session.blockers("play") and roles(viewer) == ["scan"] * 3
 
 
 def test_two_scans_become_the_channels_of_one_case_without_being_shown_twice(

@@ -87,6 +87,7 @@ def reader_map_layer(which: str, readers: Readers, case: Case, frame: Frame) -> 
         "colormap": MAGMA,
         "contrast_limits": (0.0, GED_TOP),
         "blending": "additive",
+        "opacity": 0.7,
         "metadata": {
             KEY: {
                 "role": which,

@@ -182,12 +182,18 @@ def _json(plan: SamplePlan | ExplainPlan, folder: Path) -> str:
 def words(mask: MaskState) -> str:
     """Size of a mask in voxels and ml, per class where there are several."""
     voxels = int(np.count_nonzero(mask.labels))
-    text = f"{voxels:,} voxels, {ml(voxels * mask.case.grid.voxel_ml)}"
+    text = f"{voxels:,} voxels, {size(voxels * mask.case.grid.voxel_ml, mask.case.ndim)}"
     names = {k: info.name for k, info in enumerate(mask.classes) if k}
     if len(names) > 1 and voxels:
-        each = (f"{n} {ml(np.count_nonzero(mask.labels == k) * mask.case.grid.voxel_ml)}" for k, n in names.items())
+        volumes = {n: np.count_nonzero(mask.labels == k) * mask.case.grid.voxel_ml for k, n in names.items()}
+        each = (f"{n} {size(volume, mask.case.ndim)}" for n, volume in volumes.items())
         text += f": {', '.join(each)}"
     return text
+
+
+def size(volume_ml: float, axes: int) -> str:
+    """``ml`` of a scan with so many axes: for a flat one its area, since a pixel counts as 1 mm thick."""
+    return ml(volume_ml) if axes > 2 else f"{float(f'{1000 * volume_ml:.2g}'):g} mm²"
 
 
 def ml(volume_ml: float) -> str:

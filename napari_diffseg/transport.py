@@ -182,11 +182,12 @@ def ensemble_words(session: Session) -> str:
     if session.snapshot is None:
         return "Finished."
     n, modes = len(session.snapshot), session.modes
+    size = masks.size(modes[0].volume_ml, len(session.snapshot.shape))
     if n == 1:
-        return f"One mask: {masks.ml(modes[0].volume_ml)}."
+        return f"One mask: {size}."
     kinds = "one mode" if len(modes) == 1 else f"{len(modes)} modes"
     settled = " Settled, so no more were drawn." if session.findings is not None and session.findings.stopped else ""
-    return f"{n} masks in {kinds}, the most frequent of {masks.ml(modes[0].volume_ml)}.{settled}"
+    return f"{n} masks in {kinds}, the most frequent of {size}.{settled}"
 
 
 # ---- branches ----

@@ -53,20 +53,20 @@ class DotPlot(pg.PlotWidget):
             item.addItem(part)
         self._paint_axes()
 
-    def show_values(self, found: Distribution | None, colors: Sequence[str]) -> None:
-        """A dot per value in its colour; nothing for None."""
+    def show_values(self, found: Distribution | None, colors: Sequence[str], scale: float = 1.0) -> None:
+        """A dot per value, times ``scale``, in its colour; nothing for None."""
         for part in (self._band, self._middle):
             part.setVisible(found is not None)
         if found is None:
             self._dots.setData([], [])
             return
-        x = np.array(found.values)
+        x = np.array(found.values) * scale
         low, high = axis_range(x)
         y = stacked(x, low, high)
         brushes = [pg.mkBrush(color) for color in colors]
         self._dots.setData(x, y, brush=brushes, data=list(range(len(x))))
-        self._band.setRegion((found.low, found.high))
-        self._middle.setPos(found.median)
+        self._band.setRegion((found.low * scale, found.high * scale))
+        self._middle.setPos(found.median * scale)
         self.setXRange(low, high, padding=0.04)
         self.setYRange(-0.6, max(float(y.max()) + 0.6, 3.0), padding=0)
 

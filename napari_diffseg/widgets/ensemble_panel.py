@@ -22,6 +22,7 @@ from napari_diffseg.widgets.table_buttons import TableButtons
 if TYPE_CHECKING:
     import numpy as np
 
+    from diffseg.ensemble import Snapshot
     from diffseg.measurements import Distribution
     from diffseg.modes import Mode
 
@@ -219,8 +220,7 @@ class EnsemblePanel(Panel):
         for i, mode in enumerate(self.session.modes if snapshot is not None else ()):
             assert snapshot is not None
             picture = found.thumbnails[i] if found is not None and i < len(found.thumbnails) else None
-            words = mode_words(mode, len(snapshot), snapshot.ids)
-            entries.append((mode.index, words, picture, spoken(mode, len(snapshot))))
+            entries.append((mode.index, mode_words(mode, snapshot), picture, spoken(mode, snapshot)))
         self.modes.show_modes(entries)
         self._on_mode()
 
@@ -232,10 +232,12 @@ class EnsemblePanel(Panel):
         if found is None or not many:
             return
         colors = [mode_color(mode_of(i, modes)) for i in range(len(found.measures))]
-        self.volume_words.setText(size_words("Volume", found.volume, "ml"))
+        flat = self.session.case is not None and self.session.case.ndim == 2
+        volume = ("Area", found.volume, "mm²", 1000.0) if flat else ("Volume", found.volume, "ml", 1.0)
+        self.volume_words.setText(size_words(*volume))
         self.diameter_words.setText(size_words("Largest diameter", found.diameter, "mm"))
         self.number.setText(number_words(found.volume))
-        self.volume.show_values(found.volume, colors)
+        self.volume.show_values(found.volume, colors, volume[-1])
         self.diameter.show_values(found.diameter, colors)
 
     def _on_table(self) -> None:
@@ -268,24 +270,32 @@ class EnsemblePanel(Panel):
         say(self.hint, blockers[0] if blockers else "")
 
 
-def mode_words(mode: Mode, members: int, ids: tuple[int, ...]) -> str:
-    """Frequency, volume and representative mask, a line each; an empty answer is named so."""
-    size = "nothing found" if mode.empty else masks.ml(mode.volume_ml)
-    return f"{len(mode.members)} of {members}\n{size}\nmask {ids[mode.medoid] + 1}"
+def mode_words(mode: Mode, snapshot: Snapshot) -> str:
+    """Frequency, size and representative mask, a line each."""
+    share = f"{len(mode.members)} of {len(snapshot)}"
+    return f"{share}\n{mode_size(mode, snapshot)}\nmask {snapshot.ids[mode.medoid] + 1}"
 
 
-def spoken(mode: Mode, members: int) -> str:
+def spoken(mode: Mode, snapshot: Snapshot) -> str:
     """A mode in one sentence, with how surely its share is known."""
-    k = len(mode.members)
-    size = "nothing found" if mode.empty else masks.ml(mode.volume_ml)
-    share = f"{100 * k / members:.0f} ± {100 * wilson_half_width(k, members):.0f} %"
-    return f"Mode {mode.index}: {k} of {members} masks ({share} of all that could be drawn), {size}"
+    k, n = len(mode.members), len(snapshot)
+    share = f"{100 * k / n:.0f} ± {100 * wilson_half_width(k, n):.0f} %"
+    return f"Mode {mode.index}: {k} of {n} masks ({share} of all that could be drawn), {mode_size(mode, snapshot)}"
 
 
-def size_words(what: str, found: Distribution, unit: str) -> str:
-    """Median and interval; with too few members for one, their range."""
+def mode_size(mode: Mode, snapshot: Snapshot) -> str:
+    """Volume, or area of a flat scan; an empty answer is named so."""
+    return "nothing found" if mode.empty else masks.size(mode.volume_ml, len(snapshot.shape))
+
+
+def size_words(what: str, found: Distribution, unit: str, scale: float = 1.0) -> str:
+    """Median and interval, values times ``scale``; with too few members for one, their range."""
+    middle, low, high = (value * scale for value in (found.median, found.low, found.high))
+    between = ends(low, high)
+    if "–" not in between:
+        return f"{what} <b>{rounded(middle)} {unit}</b> in all masks"
     kind = f"{found.level * 100:.0f} %:" if found.enough else "range"
-    return f"{what} <b>{rounded(found.median)} {unit}</b>, {kind} {ends(found.low, found.high)} {unit}"
+    return f"{what} <b>{rounded(middle)} {unit}</b>, {kind} {between} {unit}"
 
 
 def number_words(found: Distribution) -> str:
@@ -297,12 +307,12 @@ def number_words(found: Distribution) -> str:
 
 
 def ends(low: float, high: float) -> str:
-    """Both ends with two significant digits, or as many as tell them apart, up to four."""
+    """Both ends with two significant digits, or as many as tell them apart, up to four; one number where none do."""
     for digits in (2, 3, 4):
         first, last = rounded(low, digits), rounded(high, digits)
         if first != last:
-            break
-    return f"{first} – {last}"
+            return f"{first} – {last}"
+    return rounded(low)
 
 
 def rounded(value: float, digits: int = 2) -> str:

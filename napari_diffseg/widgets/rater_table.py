@@ -35,6 +35,8 @@ class RaterTable(QTableWidget):
         self.setToolTip("Overlap (IoU) of each reader's mask with each mode; click a cell to show the mode.")
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        if (side := self.verticalHeader()) is not None:
+            side.hide()
         self._modes: tuple[int, ...] = ()
         self.cellClicked.connect(self._pick)
         self.cellActivated.connect(self._pick)
@@ -43,27 +45,33 @@ class RaterTable(QTableWidget):
         """Fill the table; cells that match are bold, and readers and modes that nobody matches are marked."""
         self._modes = board.modes
         self.setRowCount(len(board.raters))
-        self.setColumnCount(len(board.modes) + len(OWN))
-        alone, unread = board.raters_alone(threshold), board.modes_alone(threshold)
-        for column, mode in enumerate(board.modes):
-            head = QTableWidgetItem(swatch(mode_color(mode), 10), f"mode {mode}" + (" ✗" if mode in unread else ""))
-            head.setToolTip(f"No reader matches mode {mode}" if mode in unread else f"Mode {mode}")
-            self.setHorizontalHeaderItem(column, head)
-        for column, (words, tip) in enumerate(zip(OWN, OWN_TIPS, strict=True), start=len(board.modes)):
-            head = QTableWidgetItem(words)
-            head.setToolTip(tip)
-            self.setHorizontalHeaderItem(column, head)
+        self.setColumnCount(1 + len(board.modes) + len(OWN))
+        self._show_heads(board, threshold)
+        alone = board.raters_alone(threshold)
         for row, (name, values, score) in enumerate(zip(board.raters, board.iou, scores, strict=True)):
             side = QTableWidgetItem(name + (" ✗" if name in alone else ""))
-            side.setToolTip(f"{name}: {score.volume_ml:.2g} ml" + ("; no mode matches" if name in alone else ""))
-            self.setVerticalHeaderItem(row, side)
-            for column, value in enumerate(values):
+            side.setToolTip(f"No mode matches {name}" if name in alone else name)
+            self.setItem(row, 0, side)
+            for column, value in enumerate(values, start=1):
                 self.setItem(row, column, iou_cell(value, value >= threshold))
-            self.setItem(row, len(values), number(score.dice, 2, score.dice_left_out))
-            self.setItem(row, len(values) + 1, number(score.hd95_mm, 1, score.hd95_left_out))
+            self.setItem(row, 1 + len(values), number(score.dice, 2, score.dice_left_out))
+            self.setItem(row, 2 + len(values), number(score.hd95_mm, 1, score.hd95_left_out))
         self.resizeColumnsToContents()
         self.resizeRowsToContents()
         self._fit()
+
+    def _show_heads(self, board: RaterBoard, threshold: float) -> None:
+        alone = board.modes_alone(threshold)
+        heads = [QTableWidgetItem("reader")]
+        for mode in board.modes:
+            words = f"mode {mode} ✗" if mode in alone else f"mode {mode}"
+            heads.append(QTableWidgetItem(swatch(mode_color(mode), 10), words))
+            heads[-1].setToolTip(f"No reader matches mode {mode}" if mode in alone else f"Mode {mode}")
+        for words, tip in zip(OWN, OWN_TIPS, strict=True):
+            heads.append(QTableWidgetItem(words))
+            heads[-1].setToolTip(tip)
+        for column, head in enumerate(heads):
+            self.setHorizontalHeaderItem(column, head)
 
     def _fit(self) -> None:
         """As high as its rows, so that the page scrolls and not a table within it."""
@@ -73,8 +81,8 @@ class RaterTable(QTableWidget):
             self.setFixedHeight(rows + head.sizeHint().height() + side.sizeHint().height() + 4)
 
     def _pick(self, row: int, column: int) -> None:
-        if column < len(self._modes):
-            self.picked.emit(self._modes[column])
+        if 0 < column <= len(self._modes):
+            self.picked.emit(self._modes[column - 1])
 
 
 def iou_cell(value: float, matches: bool) -> QTableWidgetItem:

@@ -26,20 +26,23 @@ def member_table(
     """Column to values, a value per member in the snapshot's order.
 
     "mask" counts from 1, as people do; "mode" is the index of its mode, "mean IoU" that with all other members (NaN for
-    one member). The volumes of single classes are listed where ``classes``, the foreground, names several.
+    one member). The volumes of single classes are listed where ``classes``, the foreground, names several. Of a flat
+    scan areas in mm2 are listed instead of volumes, in which a pixel counts as 1 mm thick.
     """
     mode_of = {m: mode.index for mode in modes for m in mode.members}
     n = len(snapshot)
     others = (snapshot.iou.sum(axis=1) - 1) / (n - 1) if n > 1 else np.full(n, np.nan)
+    what, unit, scale = ("area", "mm2", 1000.0) if len(snapshot.shape) == 2 else ("volume", "ml", 1.0)
     columns: dict[str, list[Any]] = {
         "mask": [m.member + 1 for m in measures],
         "mode": [mode_of[i] for i in range(n)],
-        "volume (ml)": [m.volume_ml for m in measures],
+        f"{what} ({unit})": [m.volume_ml * scale for m in measures],
         "largest diameter (mm)": [m.diameter_mm for m in measures],
         "mean IoU": [float(v) for v in others],
     }
     if len(classes) > 1:
-        columns |= {f"{name} (ml)": [m.class_volume_ml[k] for m in measures] for k, name in enumerate(classes)}
+        for k, name in enumerate(classes):
+            columns[f"{name} ({unit})"] = [m.class_volume_ml[k] * scale for m in measures]
     if seed is not None:
         columns["seed"] = [seed] * n
     return columns

@@ -14,6 +14,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFileDialog
 
+from diffseg.ensemble import Ensemble
 from diffseg.modes import Mode
 from napari_diffseg import commands, ensemble_commands
 from napari_diffseg.session import Session
@@ -58,17 +59,22 @@ def test_growing_shows_a_picture_of_every_mode_with_frequency_volume_and_mask(qt
     for number, mode in enumerate(session.modes):
         item = panel.modes.item(number)
         assert item is not None and not item.icon().isNull()
-        assert item.text() == mode_words(mode, 4, session.snapshot.ids)
+        assert item.text() == mode_words(mode, session.snapshot)
         voxels = np.count_nonzero(session.snapshot.member(mode.medoid))
         assert np.isclose(mode.volume_ml, voxels * 2 * 1.2 * 0.9 / 1000)
 
 
 def test_a_mode_says_how_often_and_how_large_and_an_empty_one_is_named_so() -> None:
+    deep, flat = (Ensemble(2, shape) for shape in ((2, 2, 2), (2, 2)))
+    for ensemble in (deep, flat):
+        for i in range(32):
+            ensemble.add(np.zeros(ensemble.shape, np.uint8), i)
     full = Mode(1, tuple(range(11)), 11 / 32, 4, 2.41, (2.41,))
-    assert mode_words(full, 32, tuple(range(32))) == "11 of 32\n2.4 ml\nmask 5"
-    assert "34 ± 16 %" in spoken(full, 32)
+    assert mode_words(full, deep.snapshot()) == "11 of 32\n2.4 ml\nmask 5"
+    assert mode_words(full, flat.snapshot()) == "11 of 32\n2400 mm²\nmask 5"
+    assert "34 ± 16 %" in spoken(full, deep.snapshot())
     empty = Mode(3, (11, 12), 2 / 32, 11, 0.0, (0.0,))
-    assert mode_words(empty, 32, tuple(range(32))) == "2 of 32\nnothing found\nmask 12"
+    assert mode_words(empty, deep.snapshot()) == "2 of 32\nnothing found\nmask 12"
 
 
 def test_sizes_are_told_with_interval_number_and_the_word_uncalibrated(qtbot: QtBot, tmp_path: Path) -> None:
@@ -77,7 +83,7 @@ def test_sizes_are_told_with_interval_number_and_the_word_uncalibrated(qtbot: Qt
     assert found is not None and panel.volume.isVisibleTo(panel) and panel.diameter.isVisibleTo(panel)
     words = panel.number.text()
     assert "N = 4" in words and "uncalibrated" in words and "95 % interval takes 39 masks" in words
-    assert "range" in panel.volume_words.text() and panel.diameter_words.text().endswith(" mm")
+    assert "Volume" in panel.volume_words.text() and " mm" in panel.diameter_words.text()
     enough = replace(found.volume, coverage=0.95, low=1.6, high=2.5, median=1.84)
     assert size_words("Volume", enough, "ml") == "Volume <b>1.8 ml</b>, 95 %: 1.6 – 2.5 ml"
     assert number_words(enough) == "95 % intervals, N = 4, <i>uncalibrated</i>"
@@ -85,7 +91,7 @@ def test_sizes_are_told_with_interval_number_and_the_word_uncalibrated(qtbot: Qt
 
 def test_ends_of_an_interval_are_told_apart() -> None:
     assert (ends(1.6, 2.5), ends(4.361, 4.374), ends(0, 1234.4)) == ("1.6 – 2.5", "4.36 – 4.37", "0 – 1234")
-    assert ends(2.0, 2.0) == "2 – 2"
+    assert ends(2.0, 2.0) == "2"
 
 
 def test_a_click_on_a_dot_shows_its_mask(qtbot: QtBot, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def missing(session: Session, wanted: str) -> str:
         "mask": (session.mask is not None, "There is no mask to save yet: make one editable first."),
     }
     if wanted == "fit":
-        return _misfit(session)
+        return misfit(session)
     if wanted == "branch point":
         return _no_branch(session)
     if wanted == "hint fit":
@@ -62,7 +62,8 @@ def missing(session: Session, wanted: str) -> str:
     return "" if met else sentence
 
 
-def _misfit(session: Session) -> str:
+def misfit(session: Session) -> str:
+    """Why the chosen model cannot draw on this scan, or an empty string."""
     case, model = session.case, session.model
     if case is None or model is None:
         return ""
@@ -94,6 +95,8 @@ def _no_branch(session: Session) -> str:
     last = last_branch(view.steps)
     if last < 0:
         return f"A run of {view.steps} steps adds no noise on its way: take more steps."
+    if session.step > view.done:
+        return f"The trajectory is at step {view.number(view.done)}: press Play, or go back."
     if view.number(session.step) > last:
         return f"No noise is added after step {view.number(session.step)}: go back to step {last} or before."
     return ""

@@ -55,7 +55,7 @@ class JobBar(Panel):
         self.stop.clicked.connect(lambda: commands.cancel(self.session))
         self.copy.clicked.connect(self._copy)
         self.hear("job", by=self._on_job)
-        self.hear("job", "case", "model", "snapshot", "mask", "settings", by=self._on_next)
+        self.hear("job", "case", "model", "snapshot", "mask", "settings", "hint_model", "cut", by=self._on_next)
         self.hear("message", by=self._on_message)
 
     # ---- from the person ----

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from diffseg.zoo import sample_scans
-from napari_diffseg import commands
+from napari_diffseg import commands, saliency_commands
 from napari_diffseg.session import Session
+from napari_diffseg.verbs import misfit
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ def next_step(session: Session) -> NextStep:
         return _open(session)
     if session.mask is not None:
         return NextStep("Save mask…", "Write it on the scan's own grid", "Mask", None, _why(session, "save"))
+    if session.snapshot is None and _hints_only(session):
+        return _hint(session)
     if session.snapshot is None:
         return NextStep("▶ First mask", "Denoise to one mask", "Denoise", commands.play, _why(session, "play"))
     if len(session.snapshot) == 1 and session.settings.members > 1:
@@ -49,6 +52,23 @@ def _open(session: Session) -> NextStep:
         return NextStep("Open a scan", "Drop a NIfTI file on the page Case", "Case", None, _why(session, "play"))
     tip = "Open the first sample scan"
     return NextStep("Open a sample", tip, "Case", lambda s: commands.open_sample(s, names[0]), _why(session, "open"))
+
+
+def _hints_only(session: Session) -> bool:
+    """Whether the scan is there for a saliency map: no model here draws masks on it."""
+    return session.hint_model is not None and (session.model is None or bool(misfit(session)))
+
+
+def _hint(session: Session) -> NextStep:
+    if session.cut is None:
+        tip = "Map where the scan speaks for the class that is looked for"
+        return NextStep("▶ Show saliency", tip, "Saliency", saliency_commands.explain, _why(session, "hint"))
+    tip = "Take what is outlined as a mask to correct"
+    return NextStep("Use hint as start", tip, "Mask", _promote_hint, _why(session, "promote"))
+
+
+def _promote_hint(session: Session) -> None:
+    commands.promote(session, "saliency")
 
 
 def _promote_first(session: Session) -> None:

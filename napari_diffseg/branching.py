@@ -34,11 +34,13 @@ def branch_off(
     branch = Branch(letter, slot, branched(first, slot, seed))
     kept = opened.kept.before(number)
     yield BranchUpdate(0 if kept is None else kept.done, run.steps, opened, branch)
-    recorder = Recorder(run, branch.view)
+    seen, recorder = None if kept is None else kept.x0, None
     for step in run.branch(number, seed, first.member, kept):
         if step.done <= number:
             opened.kept.add(step)
+            seen = step.x0
         else:
+            recorder = recorder or Recorder(run, branch.view, seen)
             view = recorder.add(step)
             if step.done == step.total:
                 view = recorder.finish(run.mask(step.x0))

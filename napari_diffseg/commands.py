@@ -19,6 +19,7 @@ from diffseg.errors import CaseError, CheckpointError
 from diffseg.grid import Box
 from napari_diffseg import masks
 from napari_diffseg.ensemble_commands import settled_already
+from napari_diffseg.exporting import export_trajectory
 from napari_diffseg.jobs import Job, Outcome
 from napari_diffseg.opening import centre_on, choose_model, models, open_files, open_sample, use_layers
 from napari_diffseg.runs import command, live, shutdown, start, take
@@ -50,6 +51,7 @@ __all__ = [
     "branch_here",
     "cancel",
     "choose_model",
+    "export_trajectory",
     "lock_seed",
     "models",
     "open_files",

@@ -260,7 +260,7 @@ def line_shades(letter: str, classes: Sequence[ClassInfo]) -> list[str]:
     count = max(1, len(classes) - 1)
     if letter == "A":
         return list(class_colors(classes).values())[:count]
-    return [lightened(line_color(letter), 0.4 * i / max(1, count - 1)) for i in range(count)]
+    return [whitened(line_color(letter), 0.5 * i / max(1, count - 1)) for i in range(count)]
 
 
 def field_colormap(colors: Sequence[str]) -> dict[str, Any]:
@@ -289,6 +289,12 @@ def label_colors(colors: Mapping[int, str]) -> dict[int | None, str]:
     for label, color in colors.items():
         found[label] = color
     return found
+
+
+def whitened(color: str, amount: float) -> str:
+    """The colour mixed with ``amount`` in [0, 1] of white, and so paler, which ``lightened`` is not."""
+    mixed = (int(color[i : i + 2], 16) * (1 - amount) + 255 * amount for i in (1, 3, 5))
+    return "#" + "".join(f"{round(v):02x}" for v in mixed)
 
 
 def lightened(color: str, amount: float) -> str:

@@ -24,7 +24,7 @@ def begun(run: Run, request: Request, run_id: int, member: int = 0) -> Trajector
     voxels = int(np.prod(run.shape))
     numbers = kept_slots(run.steps, voxels * VOXEL_BYTES, TRAJECTORY_BYTES)
     slots = (len(numbers), *run.shape)
-    x = np.zeros(slots, np.float16)
+    x = np.full(slots, -1, np.float16)
     x[0] = _noisy(run, run.initial((member,)))
     # No mask is seen before the first step.
     x0 = np.full(slots, -1, np.float16)
@@ -48,7 +48,7 @@ def begun(run: Run, request: Request, run_id: int, member: int = 0) -> Trajector
 
 def branched(view: TrajectoryView, slot: int, seed: int) -> TrajectoryView:
     """A trajectory of its own that has the same past up to ``slot``."""
-    x, x0 = np.zeros_like(view.x), np.full_like(view.x0, -1)
+    x, x0 = np.full_like(view.x, -1), np.full_like(view.x0, -1)
     x[: slot + 1], x0[: slot + 1] = view.x[: slot + 1], view.x0[: slot + 1]
     return replace(view, x=x, x0=x0, done=slot, changes=view.changes[:slot], seed=seed, volume_ml=None)
 

@@ -115,7 +115,8 @@ def take(session: Session, update: Update) -> None:
     view = update.trajectory
     if view is not None and view.run_id > held.dropped:
         session.trajectory = view
-        session.step = view.done if session.follow else min(session.step, view.done)
+        branched = [b.view.done for b in session.branches]
+        session.step = view.done if session.follow else min(session.step, max((view.done, *branched)))
     if update.snapshot is not None and update.snapshot is not session.snapshot:
         _show_results(session, update.opened, update.snapshot, update.modes, update.maps, update.findings)
     if update.note and (session.message is None or session.message.text != update.note):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_diffseg import layerdata
+from napari_diffseg import layerdata, transport
 from napari_diffseg.layer_updates import replace
 from napari_diffseg.layerdata import own
 from napari_diffseg.stage import Stage
@@ -75,10 +75,10 @@ class TrajectoryMirror:
         step = self.stage.position(self.stage.slider(next(iter(self._layers.values()))))
         if step == self.session.step:
             return
-        if step > view.done:
+        if step > transport.reach(self.session):
             self._on_step()
             return
-        self.session.follow = self.session.follow and step == view.done
+        self.session.follow = self.session.follow and step == transport.newest(self.session)
         self.session.step = step
 
     def _on_maps(self) -> None:

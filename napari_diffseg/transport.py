@@ -24,6 +24,8 @@ LETTERS = "BCDEF"
 # The trajectory and all its branches together.
 ALL_BYTES = 2 * 2**30
 
+FIRST_MASK = "First mask"
+
 # Numbers of trajectories, unique in the process so that a layer names its run.
 _run_ids = itertools.count(1)
 
@@ -36,7 +38,7 @@ def set_follow(session: Session, on: bool) -> None:
     """Let the view move along with the run, or leave it where it is."""
     session.follow = on
     if on and session.trajectory is not None:
-        session.step = session.trajectory.done
+        session.step = newest(session)
 
 
 @command()
@@ -49,7 +51,7 @@ def set_side_by_side(session: Session, on: bool) -> None:
 def show_step(session: Session, step: int) -> None:
     """Show this slot of the trajectory, as far as it has come."""
     if session.trajectory is not None:
-        session.step = min(max(step, 0), session.trajectory.done)
+        session.step = min(max(step, 0), reach(session))
 
 
 @command()
@@ -68,18 +70,24 @@ def advance(session: Session) -> None:
         step_once(session)
 
 
+def reach(session: Session) -> int:
+    """The newest slot of any line."""
+    return max((view.done for _, view in lines(session)), default=0)
+
+
 def newest(session: Session) -> int:
-    """The newest slot of what is being computed, or else of the trajectory."""
-    first, name = session.trajectory, session.job.name
-    busy = session.job.state != "idle"
-    branch = next((b for b in session.branches if busy and name == f"Branch {b.letter}"), None)
-    return 0 if first is None else first.done if branch is None else min(branch.view.done, first.done)
+    """The newest slot of the line that is being computed; of any line while nothing is."""
+    busy = session.job.name if session.job.state != "idle" else ""
+    computed = [view.done for letter, view in lines(session) if busy == f"Branch {letter}"]
+    if session.trajectory is not None and busy == FIRST_MASK:
+        computed = [session.trajectory.done]
+    return computed[0] if computed else reach(session)
 
 
 def can_step(session: Session) -> bool:
-    """Whether there is a step left to compute."""
+    """Whether there is a step left to compute, with the settings of now."""
     first = session.trajectory
-    return session.job.state == "paused" or first is None or first.done < first.total
+    return session.job.state == "paused" or first is None or first.done < first.total or not is_current(session)
 
 
 # ---- runs ----
@@ -166,7 +174,7 @@ def _start_trajectory(session: Session, steps: int | None) -> None:
 
         return first_mask(request, opened, run_id, before)
 
-    job = Job("First mask", source, inline=session.inline)
+    job = Job(FIRST_MASK, source, inline=session.inline)
     start(session, job, functools.partial(take, session), functools.partial(ensemble_words, session), steps)
 
 
@@ -222,6 +230,7 @@ def remove_branch(session: Session, letter: str) -> None:
 
 def _drop(session: Session, letter: str) -> None:
     session.branches = tuple(b for b in session.branches if b.letter != letter)
+    session.step = min(session.step, reach(session))
 
 
 def refuse_memory(session: Session, first: TrajectoryView) -> None:
@@ -265,7 +274,7 @@ def _take_branch(session: Session, update: BranchUpdate) -> None:
     others = tuple(b for b in session.branches if b.letter != branch.letter)
     session.branches = tuple(sorted((*others, branch), key=lambda b: b.letter))
     if session.follow:
-        session.step = min(branch.view.done, first.done)
+        session.step = branch.view.done
 
 
 def _branch_words(session: Session, letter: str) -> str:

@@ -51,6 +51,8 @@ MAGMA = _from_nothing("magma", "#000004", "#51127c", "#b73779", "#fc8961", "#fcf
 DISPLAY_PERCENT = (0.5, 99.8)
 DISPLAY_VOXELS = 200_000
 CONTOUR_PIXELS = 2
+# Several readers' outlines lie on each other.
+RATER_PIXELS = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari_diffseg import layerdata
-from napari_diffseg.layerdata import CONTOUR_PIXELS, own
+from napari_diffseg.layerdata import own
 from napari_diffseg.stage import Stage
 
 
@@ -26,7 +26,7 @@ class RaterMirror:
         numbers = {name: number for number, name in enumerate(self.session.raters)}
         for name, labels in added:
             if name not in self._shown and name not in here:
-                data = layerdata.rater_layer(name, labels, numbers[name], case, frame, CONTOUR_PIXELS)
+                data = layerdata.rater_layer(name, labels, numbers[name], case, frame, layerdata.RATER_PIXELS)
                 self.stage.add(data, self.stage.top())
             self._shown.add(name)
 

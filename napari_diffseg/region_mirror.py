@@ -47,6 +47,7 @@ class RegionMirror:
             self._layer = self.stage.add(layerdata.region_layer(corners, case, frame))
             self.stage.on(self._layer.events.data, self._on_dragged)
             self.stage.activate(self._layer, "select")
+            self._layer.selected_data = {0}  # which shows its handles
         elif not np.allclose(self._layer.data[0], corners):
             self._put(corners)
 

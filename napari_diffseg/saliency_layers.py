@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diffseg.case import Case
-from napari_diffseg.layerdata import CONTOUR_PIXELS, KEY, Frame, LayerData, label_colors, layer_name
+from napari_diffseg.layerdata import KEY, Frame, LayerData, label_colors, layer_name
 from napari_diffseg.saliency_state import SaliencyCut, SaliencyView
 
 # A light blue that stands out of inferno, and that no mode wears.
@@ -36,7 +36,7 @@ def cut_layer(cut: SaliencyCut, case: Case, frame: Frame) -> LayerData:
     look = {
         "name": layer_name(case, f"saliency > {'own' if cut.own else 'Otsu'}"),
         "colormap": label_colors({1: HINT_COLOR}),
-        "contour": CONTOUR_PIXELS,
+        "contour": 1,
         "metadata": {KEY: {"role": "cut", "case": case, "roi": view.roi, "plan": view.plan}},
     }
     return cut.mask.copy(), look | frame.placed(view.roi.start), "labels"

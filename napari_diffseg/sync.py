@@ -305,10 +305,19 @@ class LayerSync:
             self.add(data).visible = False
         added = []
         for values, look, kind in layerdata.scan_layers(case):
-            outline = {"contour": layerdata.CONTOUR_PIXELS} if kind == "labels" else {}
+            outline = {"contour": layerdata.RATER_PIXELS} if kind == "labels" else {}
             added.append(self.add((values, look | outline, kind)))
         self.scan_shown_by(added[: len(case.channels)])
         self._show_scale()
+        self._face(case, added)
+
+    def _face(self, case: Case, layers: Sequence[Any]) -> None:
+        """Look at a scan that was just opened; a flat one has but one plane."""
+        viewer = self.viewer
+        if case.ndim == 2:
+            viewer.dims.ndisplay, viewer.dims.order = 2, tuple(range(viewer.dims.ndim))
+        if self.layers != list(layers):
+            viewer.reset_view(layers=layers)
 
     def _show_scale(self) -> None:
         """A bar in mm, in every view of a grid; once, since the person may switch it off."""

@@ -98,12 +98,16 @@ class CasePanel(Panel):
             ("Scan", self.inputs),
             ("", self.extent),
             ("Model", beside(self.models, self.card)),
-            ("Region", self.region),
+            ("", self.region),
             ("Readers", beside(self.readers, self.add)),
             ("View", self._planes()),
         )
+        self.view = parts[-1][1]
         self.captions: dict[str, QLabel] = {}
         for number, (words, widget) in enumerate(parts):
+            if widget is self.region:
+                grid.addWidget(widget, number, 0, 1, 2)
+                continue
             caption = QLabel(words)
             caption.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
             caption.setContentsMargins(0, 4, 0, 0)
@@ -228,6 +232,8 @@ class CasePanel(Panel):
             return
         voxels = " × ".join(str(n) for n in case.grid.shape)
         mm = " × ".join(f"{v:.2g}" for v in case.spacing_mm)
+        for widget in (self.view, self.captions["View"]):
+            widget.setVisible(case.ndim == 3)
         self.extent.setText(f"{voxels} voxels · {mm} mm")
         self.inputs.show_case(case)
 

@@ -8,7 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QRadioButton, QSpinBox, QWidget
 
 from diffseg.grid import Box
-from napari_diffseg.widgets.panel import GAP, button, enable, row, slim
+from napari_diffseg.widgets.panel import GAP, button, enable, line, row, slim
 
 if TYPE_CHECKING:
     from diffseg.case import Case
@@ -31,8 +31,9 @@ class RegionBox(QWidget):
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(GAP)
-        grid.setColumnStretch(0, 1)
+        grid.setColumnStretch(2, 1)
         self.box, self.whole = QRadioButton("box"), QRadioButton("whole scan")
+        self.box_words, self.whole_words = line(name="Size and cost of the box"), line(name="Cost of the whole scan")
         self.box.setToolTip("Segment a part of the scan, of the model's window to begin with")
         self.whole.setToolTip("Segment everything, by overlapping windows where the scan is large")
         for choice in (self.box, self.whole):
@@ -44,10 +45,13 @@ class RegionBox(QWidget):
         self.go = button("Go there", "Move the view to the middle of the region", "Go to the region")
         slim(self.place, self.centre, self.go)
         self.numbers = QWidget()
-        grid.addWidget(self.box, 0, 0)
-        grid.addLayout(row(self.place, self.centre, self.go, 1, gap=2), 1, 0)
-        grid.addWidget(self.numbers, 2, 0)
-        grid.addWidget(self.whole, 3, 0)
+        grid.addWidget(QLabel("Region"), 0, 0)
+        grid.addWidget(self.box, 0, 1)
+        grid.addWidget(self.box_words, 0, 2)
+        grid.addLayout(row(self.place, self.centre, self.go, 1, gap=2), 1, 1, 1, 2)
+        grid.addWidget(self.numbers, 2, 0, 1, 3)
+        grid.addWidget(self.whole, 3, 1)
+        grid.addWidget(self.whole_words, 3, 2)
         self._build_numbers()
         self._shape: tuple[int, ...] = ()
 
@@ -93,8 +97,8 @@ class RegionBox(QWidget):
             self._set(self.first[k + spare], 0, n - 1, box.start[k])
             self._set(self.last[k + spare], 0, n - 1, box.stop[k] - 1)
         mm = " × ".join(f"{n * s:.3g}" for n, s in zip(box.shape, case.spacing_mm, strict=True))
-        self.box.setText(f"box {mm} mm{f': {box_cost}' if box_cost else ''}" if roi is not None else "box")
-        self.whole.setText(f"whole scan{f': {whole_cost}' if whole_cost else ''}")
+        self.box_words.setText("" if roi is None else f"{mm} mm{f', {box_cost}' if box_cost else ''}")
+        self.whole_words.setText(whole_cost)
         (self.whole if roi is None else self.box).setChecked(True)
         self.numbers.setVisible(roi is not None)
 

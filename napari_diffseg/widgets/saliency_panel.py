@@ -268,7 +268,7 @@ class SaliencyPanel(Panel):
         self.histogram.show_line(None if cut is None else cut.line)
         for widget in (self.at, self.rules, self.largest):
             widget.setEnabled(cut is not None)
-        say(self.above, "" if cut is None else cut_words(self.session, cut))
+        self.above.setText("No map yet." if cut is None else cut_words(self.session, cut))
         if cut is not None:
             self.at.blockSignals(True)
             self.at.setValue(cut.line)

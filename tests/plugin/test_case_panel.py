@@ -81,7 +81,7 @@ def test_centre_takes_the_models_window_and_whole_scan_drops_the_region(qtbot: Q
     panel.region.centre.click()
     # 16 voxels of the model's grid, which is the scan's own, cut to a scan of 14 x 18 x 22.
     assert session.roi is not None and session.roi.shape == (14, 16, 16)
-    assert panel.region.box.text() == "box 28 × 19.2 × 14.4 mm: 1 window" and panel.region.box.isChecked()
+    assert panel.region.box_words.text() == "28 × 19.2 × 14.4 mm, 1 window" and panel.region.box.isChecked()
     panel.region.whole.click()
     assert session.roi is None and panel.region.whole.isChecked() and not panel.region.numbers.isVisible()
     panel.region.box.click()
@@ -97,12 +97,12 @@ def test_the_whole_scan_tells_its_windows_and_after_a_run_its_time(
     panel = panel_of(qtbot, session)
     session.model = replace(tiny_card(), window=(4, 8, 8), rule=ImageRule(None, (0, 100), "none", 2))
     # 14, 18 and 22 voxels by windows of 4, 8 and 8 that overlap by half: 6, 4 and 5 of them.
-    assert panel.region.whole.text() == "whole scan: 120 windows"
+    assert panel.region.whole_words.text() == "120 windows"
     running = JobState("Ensemble", "running", done=2, total=6, seconds_left=8.0)
     region_cost.learn(replace(session.request(), roi=Box((0, 0, 0), (4, 8, 8))), session.model, running)
     session.settings = replace(session.settings, steps=5)
     # 2 s a window, 5 steps, 120 windows: 20 minutes.
-    assert panel.region.whole.text() == "whole scan: 120 windows, ~20 min"
+    assert panel.region.whole_words.text() == "120 windows, ~20 min"
 
 
 def test_contrasts_dropped_together_become_channels_by_name_and_masks_become_readers(

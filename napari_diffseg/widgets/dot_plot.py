@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QGraphicsView, QLabel, QSizePolicy, QWidget
 from diffseg.measurements import Distribution
 from napari_diffseg.widgets.panel import ink
 
-LOWEST_PX, HIGHEST_PX = 64, 110
+LOWEST_PX, HIGHEST_PX = 56, 110
 # Dots nearer than one of so many parts of the axis are stacked.
 COLUMNS = 36
 DOT_PX = 6

@@ -68,8 +68,8 @@ class MemberList(QTableWidget):
 
 
 def heading(name: str) -> str:
-    """A column's name, unit on a line of its own."""
-    return name.removeprefix("largest ").replace(" (", "\n(")
+    """A column's name in two short lines."""
+    return "\n".join(name.removeprefix("largest ").replace("mm2", "mm²").rsplit(" ", 1))
 
 
 class _cell(QTableWidgetItem):  # noqa: N801 - reads as a function where it is used

@@ -17,7 +17,7 @@ from napari_diffseg.widgets.panel import swatch
 SCALE = ("#440154", "#46327e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#a0da39", "#fde725")
 # From this brightness on, black letters are easier to read than white ones.
 BRIGHT = 140
-OWN = ("Dice", "HD95 (mm)")
+OWN = ("Dice", "HD95\n(mm)")
 OWN_TIPS = (
     "Mean Dice overlap of the reader's mask with every mask of the ensemble",
     "Mean over the masks of the 95 % Hausdorff distance to the reader's mask: how far apart the outlines are",
@@ -62,9 +62,9 @@ class RaterTable(QTableWidget):
 
     def _show_heads(self, board: RaterBoard, threshold: float) -> None:
         alone = board.modes_alone(threshold)
-        heads = [QTableWidgetItem("reader")]
+        heads = [QTableWidgetItem("reader / mode")]
         for mode in board.modes:
-            words = f"mode {mode} ✗" if mode in alone else f"mode {mode}"
+            words = f"{mode} ✗" if mode in alone else f"{mode}"
             heads.append(QTableWidgetItem(swatch(mode_color(mode), 10), words))
             heads[-1].setToolTip(f"No reader matches mode {mode}" if mode in alone else f"Mode {mode}")
         for words, tip in zip(OWN, OWN_TIPS, strict=True):

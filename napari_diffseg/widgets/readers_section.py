@@ -167,11 +167,12 @@ class ReadersSection(Folded):
 
 
 def ged_words(figures: Figures) -> str:
-    """Both estimators with N, and the name spelled out."""
+    """Both estimators with all that decides them, and the name spelled out."""
     g = figures.ged
     return (
         f"Generalised energy distance (GED): <b>{g.papers:.2f}</b> as in papers, <b>{shown(g.unbiased)}</b> without "
-        f"self-pairs; N = {g.n_samples} masks, {g.n_raters} reader{'s' * (g.n_raters != 1)}, d = {g.distance}"
+        f"self-pairs. N = {g.n_samples} masks, {g.n_raters} reader{'s' * (g.n_raters != 1)}; "
+        f"d = {g.distance}, both empty: {g.both_empty}.".replace(" - ", "\u00a0-\u00a0")
     )
 
 

@@ -87,7 +87,7 @@ def test_a_run_adds_its_layers_and_moves_nothing_but_its_own_slider(viewer: View
     session.side_by_side = False
     commands.play(session)
     commands.grow_ensemble(session, 3)
-    assert roles(viewer) == ["scan", "x", "x0", "inner", "outer"]
+    assert roles(viewer) == ["scan", "x", "x0", "inner", "outer", "members"]
     assert view_of(viewer) == before and viewer.layers[0].contrast_limits == [5.0, 90.0]
     assert viewer.dims.current_step[1:] == (20, 20, 18)[0:1] + viewer.dims.current_step[2:]
     assert viewer.dims.axis_labels == ("step", "z", "y", "x")
@@ -262,7 +262,7 @@ def test_renaming_layers_breaks_nothing(viewer: ViewerModel, session: Session) -
         layer.name = "mine"
     commands.grow_ensemble(session, 3)
     assert (role(viewer, "inner").data == session.maps.inner).all()  # type: ignore[union-attr]
-    assert roles(viewer) == ["scan", "inner", "outer"]
+    assert roles(viewer) == ["scan", "inner", "outer", "members"]
 
 
 def test_napari_s_eye_and_the_panels_ticks_are_one_choice(viewer: ViewerModel, session: Session) -> None:
@@ -304,7 +304,7 @@ def test_removing_everything_at_once_leaves_a_session_that_can_start_again(
     assert session.case is None and session.mask is None and session.shown == {"inner", "outer"}
     commands.open_files(session, [tmp_path / "T1.nii.gz"])
     commands.grow_ensemble(session, 2)
-    assert roles(viewer) == ["scan", "inner", "outer"]
+    assert roles(viewer) == ["scan", "inner", "outer", "members"]
 
 
 def test_a_new_scan_takes_the_place_of_the_old_one_and_its_results(
@@ -666,7 +666,7 @@ def test_closing_the_dock_leaves_layers_and_no_callback(viewer: ViewerModel, mod
     for layer in viewer.layers:
         plain.add_layer(Layer.create(*layer.as_layer_data_tuple()))
     assert callbacks(viewer) == callbacks(plain)
-    assert {"scan", "x", "x0", "inner", "outer", "mask", "region"} == set(roles(viewer))
+    assert {"scan", "x", "x0", "inner", "outer", "mask", "region", "members"} == set(roles(viewer))
     session.step = 1
     viewer.layers.clear()
     assert session.case is not None, "nobody listens any more"

@@ -86,7 +86,7 @@ def _open(
     before, current = session.case, session.model_path
 
     def read() -> Iterator[_Read | ReadMasks]:
-        masks = tuple(path for path in images if mixed and is_labels(path))
+        masks = tuple(path for path in images if mixed and is_labels(path, named=False))
         scans = tuple(path for path in images if path not in masks)
         if masks and not scans and before is not None:
             yield read_masks(before, masks)

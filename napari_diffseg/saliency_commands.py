@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Methods in the order in which one is chosen where the card recommends none.
 BEST = ("cg-cdm", "cdm", "grad-cam")
 # Maps up to this many voxels are cut at once, larger ones in a thread.
-SMALL = 1_000_000
+SMALL = 300_000
 
 _run_ids = itertools.count(1)
 

@@ -7,9 +7,8 @@ from typing import Any
 from napari_diffseg import saliency_layers
 from napari_diffseg.layer_updates import update
 from napari_diffseg.layerdata import LayerData, own
+from napari_diffseg.saliency_state import SaliencyCut, SaliencyView
 from napari_diffseg.stage import Stage
-
-ROLES = ("saliency", "cut")
 
 
 class SaliencyMirror:
@@ -24,8 +23,15 @@ class SaliencyMirror:
         stage.on(self.session.events.cut, self.refresh)
 
     def refresh(self) -> None:
-        for role in ROLES:
-            self._keep(role, self._data(role))
+        view, cut = self.session.saliency, self.session.cut
+        for role, shown in (("saliency", view), ("cut", cut)):
+            layer = self._layers.get(role)
+            if view is None or shown is None:
+                if layer is not None:
+                    del self._layers[role]
+                    self.stage.drop(layer)
+            elif (role, view.run_id) not in self._unwanted and (layer is None or own(layer).get("shown") is not shown):
+                self._show(role, layer, shown)
 
     def removed(self, layer: Any) -> None:
         view = self.session.saliency
@@ -35,32 +41,18 @@ class SaliencyMirror:
                 if view is not None:
                     self._unwanted.add((role, view.run_id))
 
-    def _data(self, role: str) -> LayerData | None:
-        session, frame = self.session, self.stage.frame
-        view = session.saliency
-        if session.case is None or frame is None or view is None:
-            return None
-        if role == "saliency":
-            return saliency_layers.saliency_layer(view, session.case, frame)
-        return None if session.cut is None else saliency_layers.cut_layer(session.cut, session.case, frame)
+    def _data(self, shown: SaliencyView | SaliencyCut) -> LayerData:
+        case, frame = self.session.case, self.stage.frame
+        assert case is not None and frame is not None  # without a case there is no map
+        if isinstance(shown, SaliencyView):
+            return saliency_layers.saliency_layer(shown, case, frame)
+        return saliency_layers.cut_layer(shown, case, frame)
 
-    def _keep(self, role: str, data: LayerData | None) -> None:
-        layer, view = self._layers.get(role), self.session.saliency
-        if data is None:
-            if layer is not None:
-                del self._layers[role]
-                self.stage.drop(layer)
-            return
-        shown = self.session.cut if role == "cut" else view
-        assert view is not None
-        if (role, view.run_id) in self._unwanted or (layer is not None and own(layer).get("shown") is shown):
-            return
+    def _show(self, role: str, layer: Any, shown: SaliencyView | SaliencyCut) -> None:
+        data = self._data(shown)
+        layer = layer or next(iter(self.stage.find(role)), None)
         if layer is None:
-            layer = next(iter(self.stage.find(role)), None)
-            if layer is None:
-                layer = self.stage.add(data, self._below(role))
-            else:
-                update(layer, data)
+            layer = self.stage.add(data, self._below(role))
         else:
             update(layer, data)
         self._layers[role] = layer

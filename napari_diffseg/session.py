@@ -225,12 +225,19 @@ class Session:
         return Request(self.case, self.model_path, self.settings, self.roi, *files, self.checkpoint)
 
     def window(self) -> tuple[int, ...] | None:
-        """The model's window in voxels of the case, never larger than it; None without case or model."""
-        if self.case is None or self.model is None or self.case.ndim != self.model.spatial:
+        """The model's window in voxels of the case, never larger than it; None without case or model.
+
+        Where no model draws masks it is the window of the model of hints, in a volume one slice thick.
+        """
+        card = self.model if self.model is not None or self.hint_model is None else self.hint_model.card
+        if self.case is None or card is None or self.case.ndim < card.spatial:
             return None
-        mm = self.model.spacing_mm or self.case.spacing_mm
-        sides = zip(self.model.window, mm, self.case.spacing_mm, self.case.image.shape[1:], strict=True)
-        return tuple(min(size, max(1, round(w * m / own))) for w, m, own, size in sides)
+        thick = self.case.ndim - card.spatial
+        if thick and card is self.model:
+            return None
+        mm = card.spacing_mm or self.case.spacing_mm[thick:]
+        sides = zip(card.window, mm, self.case.spacing_mm[thick:], self.case.grid.shape[thick:], strict=True)
+        return (1,) * thick + tuple(min(size, max(1, round(w * m / own))) for w, m, own, size in sides)
 
     def sources(self) -> tuple[tuple[str, str], ...]:
         """``(key, words)`` of everything that ``commands.promote`` can make editable now."""

@@ -78,6 +78,11 @@ def misfit(session: Session) -> str:
     return ""
 
 
+def hints_only(session: Session) -> bool:
+    """Whether the scan is there for a saliency map: no chosen model draws masks on it."""
+    return session.hint_model is not None and (session.model is None or bool(misfit(session)))
+
+
 def _hint_misfit(session: Session) -> str:
     case, model = session.case, session.hint_model
     if case is None or model is None:

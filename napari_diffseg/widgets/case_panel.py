@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 from diffseg.zoo import sample_scans
 from napari_diffseg import commands, opening, raters
 from napari_diffseg.region_cost import cost_words
+from napari_diffseg.verbs import hints_only
 from napari_diffseg.widgets.layer_choice import LayerChoice
 from napari_diffseg.widgets.panel import GAP, MARGIN, Panel, beside, button, enable, line, row, say, slim
 from napari_diffseg.widgets.region_box import RegionBox
@@ -148,7 +149,7 @@ class CasePanel(Panel):
         self.hear("added_raters", "case", by=self._on_readers)
         self.hear("roi", "region_box", "case", "model", "settings", by=self._on_roi)
         self.hear("plane", "case", by=self._on_plane)
-        self.hear("job", "case", "model", by=self._on_job)
+        self.hear("job", "case", "model", "hint_model", by=self._on_job)
 
     # ---- from the person ----
 
@@ -276,8 +277,10 @@ class CasePanel(Panel):
         if self.session.job.state == "idle":
             self._on_roi()  # a run may have taught how long the next one takes
         region = self.session.blockers("region")
-        self.region.block(region, self.session.model is None)
+        self.region.block(region, self.session.window() is None)
         misfit = [] if self.session.case is None else self.session.blockers("play")
+        if misfit and hints_only(self.session):
+            misfit = ["For this scan there is a model of hints, which draws no masks: see the page Saliency."]
         say(self.hint, (misfit or opening or [""])[0])
 
 

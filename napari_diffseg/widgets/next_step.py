@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from diffseg.zoo import sample_scans
 from napari_diffseg import commands, saliency_commands
 from napari_diffseg.session import Session
-from napari_diffseg.verbs import misfit
+from napari_diffseg.verbs import hints_only
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def next_step(session: Session) -> NextStep:
         return _open(session)
     if session.mask is not None:
         return NextStep("Save mask…", "Write it on the scan's own grid", "Mask", None, _why(session, "save"))
-    if session.snapshot is None and _hints_only(session):
+    if session.snapshot is None and hints_only(session):
         return _hint(session)
     if session.snapshot is None:
         return NextStep("▶ First mask", "Denoise to one mask", "Denoise", commands.play, _why(session, "play"))
@@ -52,11 +52,6 @@ def _open(session: Session) -> NextStep:
         return NextStep("Open a scan", "Drop a NIfTI file on the page Case", "Case", None, _why(session, "play"))
     tip = "Open the first sample scan"
     return NextStep("Open a sample", tip, "Case", lambda s: commands.open_sample(s, names[0]), _why(session, "open"))
-
-
-def _hints_only(session: Session) -> bool:
-    """Whether the scan is there for a saliency map: no model here draws masks on it."""
-    return session.hint_model is not None and (session.model is None or bool(misfit(session)))
 
 
 def _hint(session: Session) -> NextStep:

@@ -229,7 +229,8 @@ class SaliencyPanel(Panel):
         while self.grid.count():
             if (item := self.grid.takeAt(0)) is not None and (old := item.widget()) is not None:
                 shared = any(widget.native is old for widget in self.common)
-                old.setParent(self.common.native) if shared else old.deleteLater()
+                old.hide()
+                old.setParent(self.common.native if shared else None)
         if self.own is not None:
             self.own.native.deleteLater()
         self.own = forms.form(kind)
@@ -298,7 +299,7 @@ def cut_words(session: Session, cut: SaliencyCut) -> str:
     assert case is not None
     if case.ndim == 2:
         mm2 = int(cut.mask.sum()) * math.prod(case.spacing_mm)
-        size = f"{float(f'{mm2:.2g}'):g} mm²"
+        size = f"{float(f'{mm2:.2g}'):,g} mm²"
     else:
         size = masks.ml(cut.volume_ml)
     low, high = float(cut.thresholds.min()), float(cut.thresholds.max())

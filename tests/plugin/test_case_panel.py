@@ -112,14 +112,14 @@ def test_contrasts_dropped_together_become_channels_by_name_and_masks_become_rea
     card = replace(tiny_card(channels=2), channels=("T1", "FLAIR"))
     save_tiny(tmp_path / "two.safetensors", card)
     paths = [write_scan(tmp_path / f"case_{name}.nii.gz", seed) for seed, name in enumerate(("flair", "t1", "t2"))]
-    paths.append(write_mask(tmp_path / "mask_anna.nii.gz"))
+    paths.append(write_mask(tmp_path / "anna.nii.gz"))
     panel = panel_of(qtbot, session)
     drop(panel, [tmp_path / "two.safetensors", *paths])
     case = session.case
     assert case is not None and case.channels == ("case_t1", "case_flair")
     np.testing.assert_array_equal(case.image[0], read_case([paths[1]]).image[0])
     assert session.files == (paths[1], paths[0]) and not session.blockers("play")
-    assert panel.readers.text() == "mask_anna"
+    assert panel.readers.text() == "anna"
 
 
 def test_masks_dropped_on_an_open_scan_are_added_without_costing_results(qtbot: QtBot, tmp_path: Path) -> None:

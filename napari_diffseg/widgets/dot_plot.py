@@ -14,9 +14,9 @@ from qtpy.QtWidgets import QGraphicsView, QLabel, QSizePolicy, QWidget
 from diffseg.measurements import Distribution
 from napari_diffseg.widgets.panel import ink
 
-LOWEST_PX, HIGHEST_PX = 56, 110
+LOWEST_PX, HIGHEST_PX = 56, 120
 # Dots nearer than one of so many parts of the axis are stacked.
-COLUMNS = 36
+COLUMNS = 24
 DOT_PX = 6
 INTERVAL = QColor(127, 127, 127, 70)
 
@@ -32,7 +32,7 @@ class DotPlot(pg.PlotWidget):
         self.setToolTip(tip)
         self.setMinimumHeight(LOWEST_PX)
         self.setMaximumHeight(HIGHEST_PX)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
         # A kept background would be that of the theme before.
         self.setCacheMode(QGraphicsView.CacheModeFlag.CacheNone)
         self._sample = QLabel(self)

@@ -64,7 +64,7 @@ class EnsemblePanel(Panel):
     def _build(self) -> None:
         self._build_top()
         self.modes = Gallery()
-        self.page.addWidget(self.modes, 1)
+        self.page.addWidget(self.modes, 2)
         self.aside = line("Click: show. Double-click: correct.", faint=True)
         self.page.addWidget(self.aside)
         self._build_sizes()
@@ -102,10 +102,16 @@ class EnsemblePanel(Panel):
             "Largest diameters of the masks",
             INTERVAL_TIP + "\nThe longest straight line within one piece of a mask, in any direction.",
         )
-        for words, plot in ((self.volume_words, self.volume), (self.diameter_words, self.diameter)):
+        # Beside each other, so that the page fits a low window.
+        grid = QGridLayout()
+        grid.setSpacing(GAP)
+        pairs = ((self.volume_words, self.volume), (self.diameter_words, self.diameter))
+        for column, (words, plot) in enumerate(pairs):
             words.setToolTip(plot.toolTip())
-            self.page.addWidget(words)
-            self.page.addWidget(plot)
+            grid.addWidget(words, 0, column)
+            grid.addWidget(plot, 1, column)
+            grid.setColumnStretch(column, 1)
+        self.page.addLayout(grid)
         self.number = line(name="What the intervals rest on")
         self.number.setToolTip(INTERVAL_TIP)
         self.page.addWidget(self.number)
@@ -139,6 +145,7 @@ class EnsemblePanel(Panel):
         self.table.body.addWidget(self.list)
         self.table.body.addLayout(row(self.buttons, self.features, 1))
         self.page.addWidget(self.table)
+        self.page.addStretch(1)
 
     def _connect(self) -> None:
         session = self.session
@@ -198,6 +205,8 @@ class EnsemblePanel(Panel):
             made.setEnabled(here)
         self.aside.setVisible(here)
         self.summary.setText(self._summary())
+        found = self.session.findings
+        self.summary.setToolTip(f"{found.settling.words}\n{SETTLED_TIP}" if here and found is not None else "")
         self._show_modes()
         self._show_sizes()
         self._on_table()
@@ -210,8 +219,8 @@ class EnsemblePanel(Panel):
         words = f"{n} mask{'s' * (n != 1)} in {count} mode{'s' * (count != 1)}"
         if found is None or n < 2:
             return words
-        emptied = f"; {found.emptied} too small and counted as empty" if found.emptied else ""
-        return f"{words}{emptied}. {found.settling.words}"
+        emptied = f", {found.emptied} too small" if found.emptied else ""
+        return f"{words}{emptied}; {'settled' if found.settling.settled else 'not settled yet'}"
 
     def _show_modes(self) -> None:
         snapshot, found = self.session.snapshot, self.session.findings

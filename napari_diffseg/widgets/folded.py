@@ -34,6 +34,7 @@ class Folded(QWidget):
         box.addWidget(self.head)
         box.addWidget(self.content)
         self.content.hide()
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.head.toggled.connect(self._on_toggled)
 
     @property

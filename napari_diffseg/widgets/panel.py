@@ -143,7 +143,7 @@ def line(text: str = "", name: str = "", faint: bool = False) -> QLabel:
     made = Line(text)
     made.setWordWrap(True)
     made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
     if name:
         made.setAccessibleName(name)
     if faint:

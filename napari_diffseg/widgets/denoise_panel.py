@@ -31,6 +31,8 @@ from napari_diffseg.widgets.plots import Curve
 from napari_diffseg.widgets.transport_bar import TransportBar
 
 DEVICES = (("auto", "auto"), ("cuda", "GPU (CUDA)"), ("mps", "GPU (Apple)"), ("cpu", "CPU"))
+# Least room for the digits of steps and seed.
+NUMBER_PX = 44
 
 
 class DenoisePanel(Panel):
@@ -86,6 +88,9 @@ class DenoisePanel(Panel):
         self._place(0, 0, "Sampler", self.sampler)
         self._place(0, 2, "Device", self.device)
         steps, seed = self.common
+        # napari's style asks for 70 px, which leaves no room for the lock in the narrowest dock.
+        for widget in (steps, seed):
+            widget.native.setStyleSheet(f"QAbstractSpinBox {{ min-width: {NUMBER_PX}px; }}")
         self._place(1, 0, steps.label, steps.native)
         self._place(1, 2, seed.label, beside(seed.native, self.lock))
         adopt(self, self.common)

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from diffseg.zoo import sample_scans
-from napari_diffseg import commands, opening, raters
+from napari_diffseg import commands, opening, raters, whole_scan
 from napari_diffseg.region_cost import cost_words
 from napari_diffseg.verbs import hints_only
 from napari_diffseg.widgets.layer_choice import LayerChoice
@@ -140,7 +140,7 @@ class CasePanel(Panel):
         self.region.moved.connect(lambda box: commands.place_region(self.session, box))
         self.region.centre.clicked.connect(lambda: commands.centre_region(self.session))
         self.region.box.clicked.connect(self._choose_box)
-        self.region.whole.clicked.connect(lambda: commands.place_region(self.session, None))
+        self.region.whole.clicked.connect(self._choose_whole)
         self.region.go.clicked.connect(lambda: commands.look_at(self.session))
         self.region.place.clicked.connect(lambda on: commands.show_region_box(self.session, on))
         self.add.clicked.connect(self._choose_masks)
@@ -179,6 +179,10 @@ class CasePanel(Panel):
         names, _ = QFileDialog.getOpenFileNames(self, "Add readers' masks", "", SCANS)
         if names:
             raters.add_raters(self.session, [Path(name) for name in names])
+
+    def _choose_whole(self) -> None:
+        whole_scan.choose_whole(self.session)
+        self._on_roi()
 
     def _choose_box(self) -> None:
         """A whole scan gets a box of the model's window."""

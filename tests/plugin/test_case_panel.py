@@ -16,7 +16,7 @@ from diffseg.grid import Box
 from diffseg.io import read_case
 from diffseg.preprocess import ImageRule
 from image_models import save_pair
-from napari_diffseg import commands, raters, region_cost
+from napari_diffseg import commands, raters, region_cost, runs, whole_scan
 from napari_diffseg.pace import Paces
 from napari_diffseg.session import Session
 from napari_diffseg.state import JobState
@@ -103,6 +103,31 @@ def test_the_whole_scan_tells_its_windows_and_after_a_run_its_time(
     session.settings = replace(session.settings, steps=5)
     # 2 s a window, 5 steps, 120 windows: 20 minutes.
     assert panel.region.whole_words.text() == "120 windows, ~20 min"
+
+
+def test_choosing_the_whole_scan_times_one_window_once(
+    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Paces(tmp_path / "pace.json")
+    for module in (region_cost, whole_scan, runs):
+        monkeypatch.setattr(module, "paces", known)
+    session = Session(inline=True)
+    save_tiny(tmp_path / "small.safetensors", replace(tiny_card(), window=(8, 8, 8)))
+    commands.choose_model(session, tmp_path / "small.safetensors")
+    commands.open_files(session, [write_scan(tmp_path / "scan.nii.gz")])
+    commands.set_settings(session, device="cpu")
+    commands.centre_region(session)
+    panel = panel_of(qtbot, session)
+    panel.region.whole.click()
+    assert session.roi is None and session.message is not None
+    # 14, 18 and 22 voxels by windows of 8 that overlap by half.
+    assert session.message.text.startswith("One mask of the whole scan takes 60 windows, ")
+    assert panel.region.whole_words.text() in session.message.text
+    assert (tmp_path / "pace.json").is_file()
+    session.message = None
+    panel.region.box.click()
+    panel.region.whole.click()
+    assert session.message is None, "known by now"
 
 
 def test_contrasts_dropped_together_become_channels_by_name_and_masks_become_readers(

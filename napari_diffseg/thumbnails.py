@@ -28,7 +28,7 @@ def thumbnails(modes: Sequence[Mode], snapshot: Snapshot, roi: Box, case: Case) 
     """
     low, high = display_limits(case.image[0])
     centre, extent_mm = _part(snapshot, roi, case.spacing_mm)
-    votes = snapshot.votes.any(axis=0)
+    votes = np.any(snapshot.votes, axis=0)
     pictures = []
     for mode in modes:
         labels = snapshot.member(mode.medoid)
@@ -54,8 +54,8 @@ def _largest_slice(mask: np.ndarray) -> int | None:
 
 def _part(snapshot: Snapshot, roi: Box, spacing_mm: Sequence[float]) -> tuple[np.ndarray, float]:
     """Centre, in voxels of the slice plane of the scan, and side in mm of the square that holds all masks."""
-    plane = snapshot.votes.any(axis=0)
-    plane = plane.any(axis=0) if plane.ndim == 3 else plane
+    # Over the classes, and over the slices of a volume.
+    plane = np.any(snapshot.votes, axis=tuple(range(snapshot.votes.ndim - 2)))
     sides = [np.flatnonzero(plane.any(axis=other)) for other in (1, 0)]
     start = np.array(roi.start[-2:], float)
     ends = [(s[0], s[-1]) if s.size else (0, n - 1) for s, n in zip(sides, plane.shape, strict=True)]

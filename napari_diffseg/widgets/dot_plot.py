@@ -63,8 +63,8 @@ class DotPlot(pg.PlotWidget):
         x = np.array(found.values) * scale
         low, high = axis_range(x)
         y = stacked(x, low, high)
-        brushes = [pg.mkBrush(color) for color in colors]
-        self._dots.setData(x, y, brush=brushes, data=list(range(len(x))))
+        brushes = {color: pg.mkBrush(color) for color in set(colors)}
+        self._dots.setData(x, y, brush=[brushes[color] for color in colors], data=list(range(len(x))))
         self._band.setRegion((found.low * scale, found.high * scale))
         self._middle.setPos(found.median * scale)
         self.setXRange(low, high, padding=0.04)

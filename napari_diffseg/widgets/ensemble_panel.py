@@ -111,7 +111,7 @@ class EnsemblePanel(Panel):
             grid.addWidget(words, 0, column)
             grid.addWidget(plot, 1, column)
             grid.setColumnStretch(column, 1)
-        self.page.addLayout(grid)
+        self.page.addLayout(grid, 3)
         self.number = line(name="What the intervals rest on")
         self.number.setToolTip(INTERVAL_TIP)
         self.page.addWidget(self.number)

@@ -117,7 +117,7 @@ def framed(picture: np.ndarray | None, color: str) -> QIcon:
     if picture is not None:
         values = np.ascontiguousarray(picture)
         height, width, _ = values.shape
-        image = QImage(values.data, width, height, 3 * width, QImage.Format.Format_RGB888)
+        image = QImage(values.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
         painter = QPainter(canvas)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
         painter.drawPixmap(canvas.rect(), QPixmap.fromImage(image.copy()))

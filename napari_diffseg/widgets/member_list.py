@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QTableWidget, QTableWidgetItem, QWidget
 
 from napari_diffseg.layerdata import mode_color
-from napari_diffseg.widgets.panel import swatch
+from napari_diffseg.widgets.panel import GAP, swatch
 
 ROWS_SEEN = 6
 MEMBER = Qt.ItemDataRole.UserRole
@@ -33,6 +33,7 @@ class MemberList(QTableWidget):
         self.setSortingEnabled(True)
         if (side := self.verticalHeader()) is not None:
             side.hide()
+            side.setDefaultSectionSize(self.fontMetrics().lineSpacing() + 2 * GAP)
         self.cellClicked.connect(self._pick)
         self.cellActivated.connect(self._pick)
         self.setMinimumHeight(ROWS_SEEN * 24)
@@ -51,7 +52,6 @@ class MemberList(QTableWidget):
                 self.setItem(row, column, _cell(name, columns[name][row], int(columns["mask"][row]) - 1))
         self.setSortingEnabled(True)
         self.resizeColumnsToContents()
-        self.resizeRowsToContents()
 
     def mark(self, member: int | None) -> None:
         """Show which mask is on display."""

@@ -108,8 +108,8 @@ class ReadersSection(Folded):
         self.buttons.refresh(there)
         blockers = session.blockers("compare")
         enable(self.again, blockers)
-        for made in self.maps.values():
-            made.setEnabled(there)
+        for box in self.maps.values():
+            box.setEnabled(there)
         say(self.note, self._note(blockers))
         if readers is not None:
             self.ged.setText(ged_words(readers.figures))

@@ -129,9 +129,7 @@ def test_the_comparison_is_that_of_the_core_and_its_maps_have_fixed_limits(
     assert "local_ged" not in session.shown
 
 
-def test_without_readers_or_with_those_of_another_task_a_sentence_says_so(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_readers_a_sentence_says_so(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Drawer(monkeypatch, lambda k, shape: block(4, shape))
     commands.open_files(session, [tmp_path / "scan.nii.gz"])
     commands.grow_ensemble(session, 2)

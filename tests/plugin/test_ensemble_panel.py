@@ -171,9 +171,7 @@ def test_the_table_has_a_row_per_mask_and_sorts_numbers_as_numbers(qtbot: QtBot,
     assert panel.session.member == order[3]
 
 
-def test_the_table_is_copied_and_exported_as_csv(
-    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_table_is_copied_and_exported_as_csv(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     panel = grown(qtbot, tmp_path)
     panel.buttons.copy.click()
     board = QGuiApplication.clipboard()

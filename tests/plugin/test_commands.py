@@ -20,12 +20,13 @@ from diffseg.records import from_dict
 from diffseg.run import Run
 from diffseg.sample import Step
 from diffseg.trajectory import read_field
-from diffseg.zoo import find_sample
+from diffseg.zoo import SampleScan, find_sample
+from image_models import save_pair
 from napari_diffseg import commands, opening, sampling
 from napari_diffseg.runs import live
 from napari_diffseg.session import Session
 from oracle import save_tiny, tiny_card
-from plugin_cases import scan_file
+from plugin_cases import gradient, scan_file
 from scans import affine_of, rotation, save_nifti
 
 # In display order (z, y, x); not symmetric.
@@ -415,6 +416,25 @@ def test_the_sample_brings_its_region_and_its_model(monkeypatch: pytest.MonkeyPa
     assert session.model_path == model and session.roi == scan.roi and session.files == scan.paths
     assert session.case is not None and session.case.channels == scan.channels
     assert not commands.open_sample(session, "femur") and "femur" in text(session)
+
+
+def test_a_sample_for_hints_brings_its_model_to_the_page_saliency(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, classifier = save_pair(tmp_path)
+    flat = save_nifti(tmp_path / "slice.nii.gz", gradient((20, 24, 1)), np.diag([-1.0, -1, -1, 1]))
+    sample = SampleScan("hint", "Hint", "", (flat,), (), ("C0",), "tiny", None, "")
+    monkeypatch.setattr(opening, "sample_scans", lambda: {"hint": sample})
+    monkeypatch.setattr(opening, "find_sample", lambda name: sample)
+    monkeypatch.setattr(opening, "hint_models", lambda: {"tiny": path})
+    monkeypatch.setattr(opening, "models", dict)
+    session = Session(inline=True)
+    save_tiny(tmp_path / "volume.safetensors")
+    commands.choose_model(session, tmp_path / "volume.safetensors")
+    assert commands.open_sample(session, "hint")
+    assert session.hint_model is not None and session.hint_model.classifier == classifier
+    assert session.model is None, "one for volumes is of no use here"
+    assert not session.blockers("hint") and session.window() == (16, 16)
 
 
 def test_a_fitting_shipped_model_is_taken_with_the_first_scan(

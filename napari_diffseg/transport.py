@@ -281,7 +281,7 @@ def _branch_words(session: Session, letter: str) -> str:
     branch = next((b for b in session.branches if b.letter == letter), None)
     if branch is None or branch.view.volume_ml is None:
         return "Finished."
-    return f"Branch {letter}: {masks.ml(branch.view.volume_ml)}."
+    return f"Branch {letter}: {masks.size(branch.view.volume_ml, len(branch.view.step))}."
 
 
 def lines(session: Session) -> tuple[tuple[str, Any], ...]:

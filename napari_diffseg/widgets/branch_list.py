@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QToolButton, QWidge
 
 from napari_diffseg import commands
 from napari_diffseg.layerdata import line_color
-from napari_diffseg.masks import ml
+from napari_diffseg.masks import size
 from napari_diffseg.session import Session
 from napari_diffseg.state import TrajectoryView
 from napari_diffseg.widgets.panel import GAP, enable, small_button, swatch
@@ -85,7 +85,11 @@ class BranchList(QWidget):
 def row_words(letter: str, view: TrajectoryView, slot: int | None) -> str:
     """For example ``B · seed 43 from step 2 · 4.4 ml``."""
     origin = "" if slot is None else f" from step {view.number(slot)}"
-    end = ml(view.volume_ml) if view.volume_ml is not None else f"step {view.number(view.done)}/{view.steps}"
+    end = (
+        size(view.volume_ml, len(view.step))
+        if view.volume_ml is not None
+        else f"step {view.number(view.done)}/{view.steps}"
+    )
     return f"{letter} · seed {view.seed}{origin} · {end}"
 
 

@@ -24,7 +24,7 @@ from diffseg.sample import SAMPLERS
 from napari_diffseg import commands, forms
 from napari_diffseg.exporting import FORMATS, proposed_name
 from napari_diffseg.layerdata import line_color
-from napari_diffseg.state import SampleSettings
+from napari_diffseg.state import SampleSettings, TrajectoryView
 from napari_diffseg.widgets.branch_list import BranchList
 from napari_diffseg.widgets.panel import GAP, Panel, adopt, beside, button, enable, line, row, say, slim
 from napari_diffseg.widgets.plots import Curve
@@ -59,9 +59,7 @@ class DenoisePanel(Panel):
             self.bar.hint,
         )
         self.snr = Curve("Noise schedule: log-SNR at each step", "How much of the mask stands out of the noise")
-        self.change = Curve(
-            "Change of the mask at each step (ml)", "Volume that is expected to change its class", lowest=0
-        )
+        self.change = Curve("Change of the mask", "How much is expected to change its class", lowest=0)
         self.page.addWidget(self.snr, 1)
         self.page.addWidget(self.change, 1)
         self._build_branches()
@@ -194,13 +192,15 @@ class DenoisePanel(Panel):
         view = self.session.trajectory
         total, numbers = (view.total, view.numbers) if view else (1, ())
         self.snr.show_values(view.log_snr if view else (), total, numbers)
-        # The change of step k belongs under step k; slot 0 is the noise.
-        self.change.show_values((float("nan"), *view.changes) if view else (), total, numbers)
+        # A flat scan has areas: its pixels count as 1 mm thick.
+        flat = view is not None and len(view.step) < 3
+        self.change.rename(f"Change of the mask at each step ({'mm²' if flat else 'ml'})")
+        self.change.show_values(_curve(view, flat) if view else (), total, numbers)
         others = []
         for b in self.session.branches:
-            values = (float("nan"), *b.view.changes)
             # Up to where it left, a branch has the curve of the trajectory.
-            others.append(((float("nan"),) * b.slot + values[b.slot :], line_color(b.letter)))
+            own = (float("nan"),) * b.slot + _curve(b.view, flat)[b.slot :]
+            others.append((own, line_color(b.letter)))
         self.change.show_others(others)
 
     def _on_step(self) -> None:
@@ -219,3 +219,8 @@ class DenoisePanel(Panel):
         say(self.why, why[0] if why and session.trajectory is not None and session.job.state == "idle" else "")
         enable(self.export, session.blockers("export"))
         self.branches.show_lines()
+
+
+def _curve(view: TrajectoryView, flat: bool) -> tuple[float, ...]:
+    """The change of step k under step k, in ml or mm²; slot 0 is the noise."""
+    return (float("nan"), *(1000 * c if flat else c for c in view.changes))

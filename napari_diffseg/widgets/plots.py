@@ -73,6 +73,13 @@ class Curve(pg.PlotWidget):
             line.setSymbolBrush(color)
             line.setData(*_finite(values))
 
+    def rename(self, title: str) -> None:
+        """Another title, for the screen and for screen readers."""
+        if title != self._title:
+            self._title = title
+            self.setAccessibleName(title)
+            self._paint_axes()
+
     def mark(self, step: int | None) -> None:
         """Put the marker at ``step``, or take it away."""
         self._mark.setVisible(step is not None)

@@ -173,6 +173,15 @@ def on_scan(scan: NDArray[Any], x0: NDArray[Any], colors: Sequence[str]) -> Pict
     return np.rint((1 - alpha) * below + alpha * hues).astype(np.uint8)
 
 
+def few_colors(picture: Picture) -> Picture:
+    """The picture with 256 colours, as a GIF holds: spread over all hues, where the usual choice by frequency would
+    spend them on the many greys and turn a small mask grey.
+    """
+    image = Image.fromarray(picture)
+    few = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    return np.asarray(few.convert("RGB"))
+
+
 class Sheet:
     """A dark page on which pictures and words are put."""
 
@@ -243,9 +252,12 @@ def _drawn(film: Film, pictures: list[Picture]) -> Iterator[Drawn]:
 def _write_gif(film: Film, path: Path) -> Iterator[Drawn]:
     pictures: list[Picture] = []
     yield from _drawn(film, pictures)
+    pictures = [few_colors(picture) for picture in pictures]
     durations = [round(1000 * FRAME_S)] * (len(pictures) - 1) + [round(1000 * LAST_S)]
+    # A list for a single picture is refused.
+    duration = durations if len(durations) > 1 else durations[0]
     with atomic_file(path) as temporary:
-        imageio.mimwrite(temporary, pictures, format="GIF", duration=durations, loop=0)  # type: ignore[arg-type]
+        imageio.mimwrite(temporary, pictures, format="GIF", duration=duration, loop=0)  # type: ignore[arg-type]
     yield Drawn(len(pictures) + 1, len(pictures) + 1)
 
 

@@ -84,6 +84,20 @@ def test_a_gif_holds_one_frame_per_finished_step_and_waits_at_the_end(tmp_path: 
     assert durations == [300, 300, 2000]
 
 
+def test_small_masks_keep_their_colour_in_a_gif_of_many_greys(tmp_path: Path, rng: np.random.Generator) -> None:
+    noise, flat = rng.uniform(-1, 1, (1, 64, 64)), np.zeros((3, 1, 64, 64), np.float32)
+    flat[0], flat[1, :, 10:14, 10:14] = 1, 1
+    flat[0, :, 10:14, 10:14] = 0
+    line = Line("B", noise, class_field(flat), "#cc79a7", ("#cc79a7", "#e6bcd3"))
+    made = Film("tiny", 1, rng.random((64, 64)), (1.0, 1.0), (line,), (0,), (1.0,), 0)
+    list(write_film(made, tmp_path / "run.gif"))
+    wanted = frame(made, 0).astype(int)
+    with Image.open(tmp_path / "run.gif") as gif:
+        shown = np.asarray(gif.convert("RGB")).astype(int)
+    # 256 colours for all hues: a step of some 16 per channel.
+    assert np.abs(shown - wanted).max() <= 24
+
+
 def test_an_mp4_is_written_with_the_size_of_its_frames(tmp_path: Path) -> None:
     pytest.importorskip("imageio_ffmpeg", reason="the encoder is an extra")
     list(write_film(film(), tmp_path / "run.mp4"))

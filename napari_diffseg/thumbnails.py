@@ -22,16 +22,17 @@ SMALLEST_MM = 16.0
 
 
 def thumbnails(modes: Sequence[Mode], snapshot: Snapshot, roi: Box, case: Case) -> tuple[np.ndarray, ...]:
-    """One RGB picture ``(SIDE, SIDE, 3)`` uint8 per mode, all of the same part of the slice plane.
+    """One RGB picture ``(SIDE, SIDE, 3)`` uint8 per mode, all of the same part of the slice plane, where the
+    representative masks lie.
 
     A mode without foreground shows the scan where the other masks are largest.
     """
     low, high = display_limits(case.image[0])
-    centre, extent_mm = _part(snapshot, roi, case.spacing_mm)
+    masks = [snapshot.member(mode.medoid) for mode in modes]
+    centre, extent_mm = _part(masks, roi, case.spacing_mm)
     votes = np.any(snapshot.votes, axis=0)
     pictures = []
-    for mode in modes:
-        labels = snapshot.member(mode.medoid)
+    for mode, labels in zip(modes, masks, strict=True):
         at = _largest_slice(labels if labels.any() else votes)
         grey = np.clip((_view(case.image[0], centre, extent_mm, case, at, roi) - low) / (high - low), 0, 1)
         picture = np.repeat((255 * grey).astype(np.uint8)[..., None], 3, axis=-1)
@@ -52,10 +53,12 @@ def _largest_slice(mask: np.ndarray) -> int | None:
     return int(areas.argmax()) if areas.any() else len(areas) // 2
 
 
-def _part(snapshot: Snapshot, roi: Box, spacing_mm: Sequence[float]) -> tuple[np.ndarray, float]:
-    """Centre, in voxels of the slice plane of the scan, and side in mm of the square that holds all masks."""
-    # Over the classes, and over the slices of a volume.
-    plane = np.any(snapshot.votes, axis=tuple(range(snapshot.votes.ndim - 2)))
+def _part(masks: Sequence[np.ndarray], roi: Box, spacing_mm: Sequence[float]) -> tuple[np.ndarray, float]:
+    """Centre, in voxels of the slice plane of the scan, and side in mm of the square that holds all ``masks``, on the
+    region.
+    """
+    # Over the slices of a volume as well.
+    plane = np.any(masks, axis=tuple(range(masks[0].ndim - 1)))
     sides = [np.flatnonzero(plane.any(axis=other)) for other in (1, 0)]
     start = np.array(roi.start[-2:], float)
     ends = [(s[0], s[-1]) if s.size else (0, n - 1) for s, n in zip(sides, plane.shape, strict=True)]

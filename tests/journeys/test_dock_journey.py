@@ -343,8 +343,16 @@ def test_closing_the_dock_in_the_middle_ends_the_run_and_a_new_dock_finds_the_re
     ready.press(ready.page(EnsemblePanel).grow)
     ready.wait(lambda: gate.calls == 4 and session.snapshot is not None and len(session.snapshot) == 1)
     before = len(session.events.snapshot)
-    threading.Timer(0.1, gate.open_all).start()
     layers = [layer.name for layer in ready.viewer.layers]
+    job = session.live.job
+
+    def finish_the_step() -> None:
+        """Only once the run was told to stop, however slow the machine is."""
+        while job.state.state != "cancelling":
+            time.sleep(0.01)
+        gate.open_all()
+
+    threading.Thread(target=finish_the_step, daemon=True).start()
     ready.viewer.window.remove_dock_widget(ready.outer)
     ready.wait(lambda: session.job.state == "idle")
     assert len(session.events.snapshot) == 0

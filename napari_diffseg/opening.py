@@ -157,6 +157,8 @@ def _adopt(session: Session, record: _Read, frame: Frame | None = None, layers: 
         _take_model(session, record.suited)
     if sample is not None:
         session.roi = sample.roi
+    if session.hint_model is None:
+        _take_hint_by_name(session, record.case)
     default_region(session)
     if session.view is not None and session.roi is not None:
         session.view.look_into(session.roi)
@@ -188,6 +190,14 @@ def suited(case: Case, current: Path | None) -> Path | None:
         if card.task == "mask" and card.spatial == case.ndim and wanted:
             return path
     return None
+
+
+def _take_hint_by_name(session: Session, case: Case) -> None:
+    """A shipped model of hints, if the scan says by its name that it is of that contrast."""
+    for path in hint_models().values():
+        if None not in match(case.channels, card_of(path).channels, by_order=False):
+            take_hint_model(session, path)
+            return
 
 
 def complete(session: Session, layers: Sequence[Any]) -> bool:

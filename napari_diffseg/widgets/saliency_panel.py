@@ -161,6 +161,7 @@ class SaliencyPanel(Panel):
         self.hear("saliency", by=self._on_saliency)
         self.hear("cut", "saliency", by=self._on_cut)
         self.hear("job", "case", "hint_model", "hints", "cut", by=self._on_job)
+        self.hear("added_raters", by=self._on_readers)
 
     # ---- from the person ----
 
@@ -267,13 +268,17 @@ class SaliencyPanel(Panel):
     def _on_cut(self) -> None:
         cut = self.session.cut
         self.histogram.show_line(None if cut is None else cut.line)
-        for widget in (self.at, self.rules, self.largest):
-            widget.setEnabled(cut is not None)
+        self.at.setEnabled(cut is not None)
         self.above.setText("No map yet." if cut is None else cut_words(self.session, cut))
         if cut is not None:
             self.at.blockSignals(True)
             self.at.setValue(cut.line)
             self.at.blockSignals(False)
+
+    def _on_readers(self) -> None:
+        """There is more to compare with."""
+        if (cut := self.session.cut) is not None:
+            saliency_commands.set_threshold(self.session, cut.line if cut.own else None)
 
     def _on_job(self) -> None:
         blockers = self.session.blockers("hint")
@@ -286,6 +291,8 @@ class SaliencyPanel(Panel):
         for widget in (self.models, self.methods, self.labels, self.knobs):
             widget.setEnabled(not busy)
         cut = self.session.cut
+        for widget in (self.rules, self.largest):
+            widget.setEnabled(cut is not None and not busy)
         nothing = [] if cut is not None else ["There is no map yet: press Show saliency."]
         enable(self.start, nothing or self.session.blockers("promote"))
         by_rule = [] if cut is None or cut.own else ["The threshold is the rule's own already."]

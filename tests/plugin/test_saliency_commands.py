@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from diffseg.saliency.otsu import otsu
 from diffseg.saliency.run import SaliencyRun
 from diffseg.saliency_plan import ExplainPlan
 from image_models import classifier_card, image_card, save_pair
-from napari_diffseg import commands, pace, saliency_commands, sync
+from napari_diffseg import commands, opening, pace, saliency_commands, sync
 from napari_diffseg.layerdata import own
 from napari_diffseg.session import Session
 from oracle import save_tiny
@@ -153,6 +154,38 @@ def test_the_cost_is_told_before_and_the_time_once_it_was_measured(viewer: Viewe
     assert again.seconds("tiny-image", "cpu", 36, 24 * 20, "cg-cdm") == pytest.approx(2 * view.seconds)
     saliency_commands.set_hints(session, knobs={"q": 2, "r": 30})
     assert "do not fit" in saliency_commands.cost_words(session)
+
+
+def test_activation_maps_ask_the_classifier_alone(viewer: ViewerModel, tmp_path: Path) -> None:
+    if find_spec("pytorch_grad_cam") is None:
+        pytest.skip("class activation maps need the extra cam")
+    session = ready(viewer, tmp_path)
+    saliency_commands.set_method(session, "grad-cam")
+    saliency_commands.explain(session)
+    view = session.saliency
+    assert view is not None and view.plan.model == "tiny-classifier" and view.plan.classifier is None
+    assert view.passes == 3 and role(viewer, "saliency").data.shape == (3, 24, 20)
+
+
+def test_a_run_that_is_stopped_leaves_its_map_so_far(viewer: ViewerModel, tmp_path: Path) -> None:
+    session = ready(viewer, tmp_path, draws=4)
+    session.events.saliency.connect(lambda view: commands.cancel(session))
+    saliency_commands.explain(session)
+    assert session.message is not None and session.message.text == "Saliency was stopped."
+    assert session.saliency is not None and not session.saliency.whole
+    assert session.cut is not None and session.cut.view is session.saliency
+    assert commands.promote(session, "saliency")
+
+
+def test_a_scan_of_the_right_name_finds_the_shipped_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "brain.safetensors"
+    save_tiny(path, replace(image_card(), channels=("FLAIR",)))
+    monkeypatch.setattr(opening, "hint_models", lambda: {"brain": path})
+    session = Session(inline=True)
+    for name, found in (("sub_T1.nii.gz", None), ("sub_flair.nii.gz", path)):
+        scan = save_nifti(tmp_path / name, gradient((20, 24, 3)), np.diag([-1.0, -1, -1, 1]))
+        commands.open_files(session, [scan])
+        assert (session.hint_model.path if session.hint_model is not None else None) == found
 
 
 def test_cards_recommend_a_method_with_its_settings(tmp_path: Path) -> None:

@@ -71,6 +71,10 @@ def _start(session: Session, case: Case, source: Any, opened: Opened | None, fra
         if opened is None or opened.last is None:
             raise CaseError("The run behind this trajectory was closed; press Play again.")
         return full(mask_of(opened, opened.last), opened.run.prepared.roi, shape), names[source]
+    if source.startswith("branch:"):
+        view = next(b.view for b in session.branches if source == f"branch:{b.letter}")
+        assert view.mask is not None and view.roi is not None
+        return full(view.mask, view.roi, shape), names[source]
     if source == "saliency":
         assert session.cut is not None
         return full(session.cut.mask, session.cut.view.roi, shape), names[source]

@@ -50,7 +50,7 @@ def branched(view: TrajectoryView, slot: int, seed: int) -> TrajectoryView:
     """A trajectory of its own that has the same past up to ``slot``."""
     x, x0 = np.full_like(view.x, -1), np.full_like(view.x0, -1)
     x[: slot + 1], x0[: slot + 1] = view.x[: slot + 1], view.x0[: slot + 1]
-    return replace(view, x=x, x0=x0, done=slot, changes=view.changes[:slot], seed=seed, volume_ml=None)
+    return replace(view, x=x, x0=x0, done=slot, changes=view.changes[:slot], seed=seed, volume_ml=None, mask=None)
 
 
 class Recorder:
@@ -76,9 +76,9 @@ class Recorder:
         return self.view
 
     def finish(self, mask: NDArray[np.uint8]) -> TrajectoryView:
-        """Notes the volume of the finished mask ``(*roi)``."""
+        """Notes the finished mask ``(*roi)`` and its volume."""
         volume = float(np.count_nonzero(mask)) * self.run.case.grid.voxel_ml
-        self.view = replace(self.view, volume_ml=volume)
+        self.view = replace(self.view, volume_ml=volume, mask=mask, roi=self.run.prepared.roi)
         return self.view
 
     def _probabilities(self, x0: Tensor) -> NDArray[np.float32]:

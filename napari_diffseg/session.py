@@ -248,7 +248,8 @@ class Session:
             found += [("mean", "mean of the masks"), ("inner", "95 % inner"), ("outer", "5 % outer")]
             found += [(f"member:{i}", f"mask {i + 1}") for i in range(n)]
         elif self.trajectory is not None and self.trajectory.done > 0:
-            found.append(("trajectory", f"x̂0 at step {self.trajectory.done}"))
+            found.append(("trajectory", f"x̂0 at step {self.trajectory.number(self.trajectory.done)}"))
+        found += [(f"branch:{b.letter}", f"branch {b.words}") for b in self.branches if b.view.mask is not None]
         found += [("empty", "an empty mask")] if self.case is not None else []
         # Last, since a hint is never the mask that one begins with unless asked.
         found += [("saliency", "saliency above the threshold")] if self.cut is not None else []

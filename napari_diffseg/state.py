@@ -72,7 +72,8 @@ class TrajectoryView:
     ``i`` of the window lies at voxel ``offset + step * i`` of the case. ``times`` and ``log_snr`` have an entry
     per slot (``log_snr`` is infinite for the clean mask), ``changes`` one per finished slot but the first: the
     volume in ml that is expected to change its class since the slot before (NaN for the first mask).
-    ``volume_ml`` is that of the finished mask, ``request`` the run that it came from.
+    ``mask`` uint8 on the box ``roi`` of the case is the finished mask, ``volume_ml`` its volume, ``request`` the
+    run that it came from.
     """
 
     run_id: int
@@ -90,6 +91,8 @@ class TrajectoryView:
     numbers: tuple[int, ...] = ()
     request: Request | None = None
     volume_ml: float | None = None
+    mask: np.ndarray | None = None
+    roi: Box | None = None
 
     def number(self, slot: int) -> int:
         """The number of the step whose state lies in ``slot``."""

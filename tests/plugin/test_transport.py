@@ -91,6 +91,18 @@ def test_a_waiting_run_can_be_branched_and_goes_on_afterwards(session: Session) 
     assert session.trajectory.done == 3 and len(session.branches) == 1
 
 
+def test_a_finished_branch_can_be_made_editable(session: Session) -> None:
+    commands.play(session)
+    commands.show_step(session, 1)
+    commands.branch_here(session)
+    assert dict(session.sources())["branch:B"] == "branch B · seed 43 from step 1"
+    assert commands.promote(session, "branch:B") and session.mask is not None
+    view = session.branches[0].view
+    assert view.mask is not None and view.roi is not None
+    np.testing.assert_array_equal(session.mask.labels[view.roi.slices], view.mask)
+    assert session.mask.source == "branch B · seed 43 from step 1"
+
+
 def test_no_branch_after_the_last_noise(session: Session) -> None:
     commands.play(session)
     commands.show_step(session, 2)

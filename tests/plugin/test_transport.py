@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from diffseg.nets.unet import UNet
 from napari_diffseg import commands, recording, transport
 from napari_diffseg.runs import live
 from napari_diffseg.session import Session
@@ -222,3 +224,59 @@ def test_an_export_that_cannot_be_written_is_one_sentence(session: Session, tmp_
     commands.export_trajectory(session, tmp_path / "missing" / "run.gif")
     assert "could not be written" in text(session) and session.job.state == "idle"
     assert not commands.export_trajectory(session, tmp_path / "run.avi") and ".gif, .mp4, .png" in text(session)
+
+
+def paused_branch(session: Session) -> None:
+    """A branch of the finished trajectory that waits after its first own step."""
+    commands.set_settings(session, steps=5)
+    commands.play(session)
+    commands.show_step(session, 1)
+
+    def wait() -> None:
+        if session.branches and session.branches[0].view.done == 2:
+            session.events.branches.disconnect(wait)
+            commands.pause(session)
+
+    session.events.branches.connect(wait)
+    commands.branch_here(session)
+    assert session.job.state == "paused" and session.branches[0].view.done == 2 == session.step
+
+
+def test_step_goes_on_with_the_branch_that_waits(session: Session) -> None:
+    paused_branch(session)
+    commands.advance(session)
+    assert session.job.state == "paused" and session.branches[0].view.done == 3 == session.step
+    commands.step_back(session)
+    commands.advance(session)
+    assert session.branches[0].view.done == 3, "shown again, not computed"
+    commands.resume(session)
+    assert session.job.state == "idle" and session.branches[0].view.done == 5
+
+
+def test_a_branch_that_waits_can_be_removed_or_dropped_with_all(session: Session) -> None:
+    paused_branch(session)
+    commands.remove_branch(session, "B")
+    assert session.branches == () and session.job.state == "idle" and session.trajectory is not None
+    paused_branch(session)
+    commands.reset(session)
+    assert session.branches == () and session.trajectory is None and session.job.state == "idle"
+    paused_branch(session)
+    commands.shutdown(session)
+    assert session.job.state == "idle" and live(session).opened is None
+
+
+def test_memory_running_out_in_a_branch_is_one_sentence_and_it_can_be_tried_again(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands.play(session)
+    commands.show_step(session, 1)
+
+    def full(*args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UNet, "forward", full)
+        commands.branch_here(session)
+    assert "memory ran out" in text(session) and session.job.state == "idle"
+    commands.remove_branch(session, "B")
+    assert commands.branch_here(session) and session.branches[0].view.done == 3

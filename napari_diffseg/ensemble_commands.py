@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,7 +141,12 @@ def _readers_words(session: Session) -> str:
     n, m = readers.figures.members, len(readers.names)
     if not alone:
         return f"{n} masks compared with {m} readers: a mode matches each of them."
-    return f"{n} masks compared with {m} readers: no mode matches {' and '.join(alone)}."
+    return f"{n} masks compared with {m} readers: no mode matches {listed(alone)}."
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 @command()

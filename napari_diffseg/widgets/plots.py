@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pyqtgraph as pg
 from qtpy.QtCore import QEvent, QSize
-from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QGraphicsView, QLabel, QSizePolicy, QWidget
 
 from napari_diffseg.widgets.panel import ink
 
@@ -30,6 +30,8 @@ class Curve(pg.PlotWidget):
         self.setMinimumHeight(LOWEST_PX)
         self.setMaximumHeight(HIGHEST_PX)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        # A kept background would be that of the theme before.
+        self.setCacheMode(QGraphicsView.CacheModeFlag.CacheNone)
         self._sample = QLabel(self)
         self._sample.hide()
         self._title = title

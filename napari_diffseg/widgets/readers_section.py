@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QLabel, QWidget
 
 from diffseg.raters import MATCH_IOU, Figures, RaterBoard
 from napari_diffseg import commands, ensemble_commands
+from napari_diffseg.ensemble_commands import listed
 from napari_diffseg.ensemble_state import READER_MAPS
 from napari_diffseg.session import Session
 from napari_diffseg.widgets.folded import Folded
@@ -126,7 +127,7 @@ class ReadersSection(Folded):
 
     def on_slice(self) -> None:
         """The slice on display."""
-        self.curve.mark(self.session.looked_at)
+        self.curve.mark_slice(self.session.looked_at)
 
     def _note(self, blockers: list[str]) -> str:
         readers, snapshot = self.session.readers, self.session.snapshot
@@ -145,24 +146,27 @@ class ReadersSection(Folded):
             self.alone.setText(alone_words(readers.board, threshold))
 
     def _on_curve(self) -> None:
-        readers, case = self.session.readers, self.session.case
+        readers = self.session.readers
         deep = readers is not None and len(readers.figures.slices_papers) > 1
         self.curve.setVisible(deep)
-        if deep and readers is not None and case is not None:
-            self.curve.show_values(readers.figures.slices_papers, len(readers.figures.slices_papers) - 1)
+        if deep and readers is not None:
+            self.curve.show_slices(readers.figures.slices_papers, readers.box.start[0], readers.box.stop[0])
             self.on_slice()
 
     def _ask(self) -> None:
         snapshot, readers = self.session.snapshot, self.session.readers
         done = readers is not None and readers.snapshot is snapshot
-        if self.open and snapshot is not None and not done and self._asked is not snapshot:
+        if self.open and snapshot is not None and not done and self._asked != self._question():
             self._soon.start(0)
+
+    def _question(self) -> tuple[int, tuple[str, ...]]:
+        return id(self.session.snapshot), tuple(self.session.raters)
 
     def _compare(self) -> None:
         session = self.session
         if session.blockers("compare"):
             return
-        self._asked = session.snapshot
+        self._asked = self._question()
         ensemble_commands.compare_readers(session)
 
 
@@ -172,7 +176,7 @@ def ged_words(figures: Figures) -> str:
     return (
         f"Generalised energy distance (GED): <b>{g.papers:.2f}</b> as in papers, <b>{shown(g.unbiased)}</b> without "
         f"self-pairs. N = {g.n_samples} masks, {g.n_raters} reader{'s' * (g.n_raters != 1)}; "
-        f"d = {g.distance}, both empty: {g.both_empty}.".replace(" - ", "\u00a0-\u00a0")
+        f"d = {g.distance.replace('-', '−')}, both empty: {g.both_empty}."
     )
 
 
@@ -203,9 +207,9 @@ def overlap_words(figures: Figures) -> str:
 def alone_words(board: RaterBoard, threshold: float) -> str:
     """Which reader has no matching mode, which mode no reader."""
     raters, modes = board.raters_alone(threshold), board.modes_alone(threshold)
-    parts = [f"No mode matches {', '.join(raters)}."] if raters else ["Every reader has a matching mode."]
+    parts = [f"No mode matches {listed(raters)}."] if raters else ["Every reader has a matching mode."]
     if modes:
-        parts.append(f"No reader matches mode {', '.join(map(str, modes))}.")
+        parts.append(f"No reader matches mode {listed([str(m) for m in modes])}.")
     else:
         parts.append("Every mode has a matching reader.")
     return " ".join(parts)

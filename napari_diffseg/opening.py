@@ -36,6 +36,7 @@ class _Read:
     files: tuple[Path, ...]
     rater_files: tuple[Path, ...] = ()
     rest: Case | None = None
+    rest_files: tuple[Path, ...] = ()
     suited: Path | None = None
     done: int = 1
     total: int = 1
@@ -114,7 +115,10 @@ def _read(
         return _Read(case, images, raters, suited=path)
     order = [i for i in match(case.channels, card_of(path).channels) if i is not None]
     arranged, rest = arrange(case, card_of(path).channels)
-    return _Read(arranged, tuple(images[i] for i in order), raters, rest, path)
+    if len(arranged.channels) < len(order) or arranged is case:
+        return _Read(case, images, raters, suited=path)
+    unused = tuple(image for i, image in enumerate(images) if i not in order)
+    return _Read(arranged, tuple(images[i] for i in order), raters, rest, unused, path)
 
 
 def _case_words(session: Session) -> str:
@@ -131,7 +135,11 @@ def use_layers(session: Session, layers: Sequence[Any], raters: Sequence[Any] = 
     found = case_from_layers(layers, [unwrapped(layer) for layer in raters])
     if found.case is not session.case:
         path = suited(found.case, session.model_path)
-        _adopt(session, _Read(found.case, found.files, found.rater_files, suited=path), found.frame, layers)
+        same = session.case is not None and found.case.origin is session.case.origin and not raters
+        kept = (tuple(session.raters.items()), session.rater_files) if same else ((), found.rater_files)
+        _adopt(session, _Read(found.case, found.files, kept[1], suited=path), found.frame, layers)
+        # Other channels of the same images have the same readers.
+        session.added_raters = kept[0]
     if found.note:
         session.message = Message(found.note, "info")
 
@@ -144,7 +152,7 @@ def _adopt(session: Session, record: _Read, frame: Frame | None = None, layers: 
         if layers:
             session.view.scan_shown_by(layers)
         else:
-            session.view.show_scan(record.rest)
+            session.view.show_scan(record.rest, record.rest_files)
     sample = _sample_of(record.files)
     shipped = models()
     if sample is not None and sample.model in hint_models():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffseg.case import Case
 from napari_diffseg import layerdata
 from napari_diffseg.layerdata import own
 from napari_diffseg.stage import Stage
@@ -22,13 +23,22 @@ class RaterMirror:
         self._shown &= {name for name, _ in added}
         if case is None or frame is None:
             return
-        here = {own(layer).get("rater") for layer in self.stage.find("rater")}
+        here = {own(layer)["rater"] for layer in self.stage.layers if self._belongs(layer, case)}
         numbers = {name: number for number, name in enumerate(self.session.raters)}
         for name, labels in added:
             if name not in self._shown and name not in here:
                 data = layerdata.rater_layer(name, labels, numbers[name], case, frame, layerdata.RATER_PIXELS)
                 self.stage.add(data, self.stage.top())
             self._shown.add(name)
+
+    def _belongs(self, layer: Any, case: Case) -> bool:
+        """Whether a reader's layer is of this case; layers of one with other channels of the same images become so."""
+        noted = own(layer)
+        if noted.get("role") != "rater" or "rater" not in noted:
+            return False
+        if noted["case"] is not case and noted["case"].origin is case.origin:
+            noted["case"] = case
+        return noted["case"] is case
 
     def removed(self, layer: Any) -> None:
         """The mask still counts as a reader's."""

@@ -55,7 +55,7 @@ class View(Protocol):
         """Voxel coordinates of the case at the centre of the view, None without a case."""
         ...
 
-    def show_scan(self, rest: Case | None = None) -> None:
+    def show_scan(self, rest: Case | None = None, rest_files: Sequence[Path] = ()) -> None:
         """Add the layers of the case, and hidden those of images that were opened with it but not used."""
         ...
 

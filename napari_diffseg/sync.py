@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -294,19 +297,24 @@ class LayerSync:
             return commands.use_layers(session, [layer])
         return False
 
-    def show_scan(self, rest: Case | None = None) -> None:
+    def show_scan(self, rest: Case | None = None, rest_files: Sequence[Path] = ()) -> None:
         """Add the layers of the case; other scans are hidden, since all lie at the same place."""
         case = self.session.case
         assert case is not None
         for layer in self.layers:
             if own(layer).get("role") == "scan":
                 layer.visible = False
-        for data in () if rest is None else layerdata.scan_layers(rest)[: len(rest.channels)]:
-            self.add(data).visible = False
+        others = () if rest is None else layerdata.scan_layers(replace(rest, raters={}))
+        unused = [self.add(data) for data in others]
+        for layer, file in zip_longest(unused, rest_files):
+            layer.visible = False
+            own(layer)["file"] = file
         added = []
         for values, look, kind in layerdata.scan_layers(case):
             outline = {"contour": layerdata.RATER_PIXELS} if kind == "labels" else {}
             added.append(self.add((values, look | outline, kind)))
+        for layer, file in zip(added, self.session.files, strict=False):
+            own(layer)["file"] = file
         self.scan_shown_by(added[: len(case.channels)])
         self._show_scale()
         self._face(case, added)

@@ -26,6 +26,15 @@ from scans import save_nifti
 from tiny_session import ODD_AFFINE, SHAPE, open_session, write_scan
 
 
+@pytest.fixture(autouse=True)
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paces:
+    """A machine on which nothing has run yet."""
+    fresh = Paces(tmp_path / "cache" / "pace.json")
+    for module in (region_cost, whole_scan, runs):
+        monkeypatch.setattr(module, "paces", fresh)
+    return fresh
+
+
 def panel_of(qtbot: QtBot, session: Session) -> CasePanel:
     panel = CasePanel(session)
     qtbot.addWidget(panel)
@@ -88,11 +97,7 @@ def test_centre_takes_the_models_window_and_whole_scan_drops_the_region(qtbot: Q
     assert session.roi is not None and panel.region.numbers.isVisible()
 
 
-def test_the_whole_scan_tells_its_windows_and_after_a_run_its_time(
-    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = Paces(tmp_path / "pace.json")
-    monkeypatch.setattr(region_cost, "paces", known)
+def test_the_whole_scan_tells_its_windows_and_after_a_run_its_time(qtbot: QtBot, tmp_path: Path) -> None:
     session = open_session(tmp_path)
     panel = panel_of(qtbot, session)
     session.model = replace(tiny_card(), window=(4, 8, 8), rule=ImageRule(None, (0, 100), "none", 2))
@@ -105,12 +110,7 @@ def test_the_whole_scan_tells_its_windows_and_after_a_run_its_time(
     assert panel.region.whole_words.text() == "120 windows, ~20 min"
 
 
-def test_choosing_the_whole_scan_times_one_window_once(
-    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = Paces(tmp_path / "pace.json")
-    for module in (region_cost, whole_scan, runs):
-        monkeypatch.setattr(module, "paces", known)
+def test_choosing_the_whole_scan_times_one_window_once(qtbot: QtBot, tmp_path: Path, known: Paces) -> None:
     session = Session(inline=True)
     save_tiny(tmp_path / "small.safetensors", replace(tiny_card(), window=(8, 8, 8)))
     commands.choose_model(session, tmp_path / "small.safetensors")
@@ -123,7 +123,7 @@ def test_choosing_the_whole_scan_times_one_window_once(
     # 14, 18 and 22 voxels by windows of 8 that overlap by half.
     assert session.message.text.startswith("One mask of the whole scan takes 60 windows, ")
     assert panel.region.whole_words.text() in session.message.text
-    assert (tmp_path / "pace.json").is_file()
+    assert known.path.is_file()
     session.message = None
     panel.region.box.click()
     panel.region.whole.click()

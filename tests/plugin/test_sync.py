@@ -20,7 +20,7 @@ from pytestqt.qtbot import QtBot
 
 from diffseg.grid import Box
 from diffseg.nets.unet import UNet
-from napari_diffseg import commands, layerdata, raters, reader, runs, samples, sync
+from napari_diffseg import commands, layerdata, opening, raters, reader, runs, samples, sync
 from napari_diffseg.layerdata import own
 from napari_diffseg.runs import live
 from napari_diffseg.session import Session, session_for
@@ -599,6 +599,24 @@ def test_scans_opened_one_by_one_become_the_channels_that_their_names_say(viewer
         viewer.add_layer(Layer.create(*reader.read(str(scan_file(tmp_path / name)))[0]))
     assert session.case is not None and session.case.channels == ("a_t1", "a_flair")
     assert not session.blockers("play") and roles(viewer) == ["scan"] * 3
+
+
+def test_changing_a_channel_keeps_the_readers_and_knows_the_files(viewer: ViewerModel, tmp_path: Path) -> None:
+    save_tiny(tmp_path / "two.safetensors", replace(tiny_card(channels=2), channels=("T1", "FLAIR")))
+    session = sync.attach(viewer)
+    session.inline = True
+    commands.choose_model(session, tmp_path / "two.safetensors")
+    paths = {name: scan_file(tmp_path / f"a_{name}.nii") for name in ("flair", "t1", "t2")}
+    labels = np.ones((20, 24, 18), np.uint8)
+    anna = save_nifti(tmp_path / "anna.nii", labels, np.diag([-1.0, -1.0, -1.0, 1.0]))
+    opening.open_any(session, [*paths.values(), anna])
+    layers = {layer.name: layer for layer in viewer.layers}
+    assert session.files == (paths["t1"], paths["flair"]) and not layers["a_t2"].visible
+    commands.use_layers(session, [layers["a_t1"], layers["a_t2"]])
+    assert session.case is not None and session.case.channels == ("a_t1", "a_t2")
+    assert session.files == (paths["t1"], paths["t2"]) and session.rater_files == (anna,)
+    assert list(session.raters) == ["anna"] and roles(viewer).count("rater") == 1
+    assert own(role(viewer, "rater"))["case"] is session.case
 
 
 def test_two_scans_become_the_channels_of_one_case_without_being_shown_twice(

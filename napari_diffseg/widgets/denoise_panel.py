@@ -26,11 +26,13 @@ from napari_diffseg.exporting import FORMATS, proposed_name
 from napari_diffseg.layerdata import line_color
 from napari_diffseg.state import SampleSettings, TrajectoryView
 from napari_diffseg.widgets.branch_list import BranchList
-from napari_diffseg.widgets.panel import GAP, Panel, adopt, beside, button, enable, line, row, say, slim
+from napari_diffseg.widgets.panel import GAP, Panel, adopt, button, enable, line, row, say, slim
 from napari_diffseg.widgets.plots import Curve
 from napari_diffseg.widgets.transport_bar import TransportBar
 
 DEVICES = (("auto", "auto"), ("cuda", "GPU (CUDA)"), ("mps", "GPU (Apple)"), ("cpu", "CPU"))
+# The curves grow with the dock up to this height.
+CURVE_PX = 320
 # Least room for the digits of steps and seed.
 NUMBER_PX = 44
 
@@ -60,8 +62,9 @@ class DenoisePanel(Panel):
         )
         self.snr = Curve("Noise schedule: log-SNR at each step", "How much of the mask stands out of the noise")
         self.change = Curve("Change of the mask", "How much is expected to change its class", lowest=0)
-        self.page.addWidget(self.snr, 1)
-        self.page.addWidget(self.change, 1)
+        for curve in (self.snr, self.change):
+            curve.setMaximumHeight(CURVE_PX)
+            self.page.addWidget(curve, 1)
         self._build_branches()
 
     def _build_settings(self) -> None:
@@ -72,32 +75,32 @@ class DenoisePanel(Panel):
         for name, words in DEVICES:
             self.device.addItem(words, name)
         self.device.setToolTip("Where the network runs")
-        self.lock = QCheckBox("Lock")
-        self.lock.setAccessibleName("Lock the seed")
+        self.lock = QCheckBox("Lock seed")
         self.lock.setToolTip("On: every trajectory starts from the same noise. Off: each one takes the next seed.")
         self.common = forms.form(SampleSettings, vars(self.session.settings), only=("steps", "seed"))
         forms.on_change(self.common, lambda name, value: commands.set_settings(self.session, **{name: value}))
         self.grid = QGridLayout()
         self.grid.setSpacing(GAP)
-        self.grid.setColumnStretch(1, 2)
-        self.grid.setColumnStretch(3, 3)
+        self.grid.setColumnStretch(1, 1)
+        self.grid.setColumnStretch(3, 1)
         self.page.addLayout(self.grid)
         slim(self.sampler, self.device, *(widget.native for widget in self.common))
         self._place(0, 0, "Sampler", self.sampler)
         self._place(0, 2, "Device", self.device)
         steps, seed = self.common
-        # napari's style asks for 70 px, which leaves no room for the lock in the narrowest dock.
+        # napari's style asks for 70 px, which is too much in the narrowest dock.
         for widget in (steps, seed):
             widget.native.setStyleSheet(f"QAbstractSpinBox {{ min-width: {NUMBER_PX}px; }}")
         self._place(1, 0, steps.label, steps.native)
-        self._place(1, 2, seed.label, beside(seed.native, self.lock))
+        self._place(1, 2, seed.label, seed.native)
         adopt(self, self.common)
         self.own: Container | None = None
         self.own_holder = QWidget()
         self.own_holder.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.own_box = QVBoxLayout(self.own_holder)
         self.own_box.setContentsMargins(0, 0, 0, 0)
-        self.grid.addWidget(self.own_holder, 2, 0, 1, 4)
+        self.grid.addWidget(self.own_holder, 2, 0, 1, 3)
+        self.grid.addWidget(self.lock, 2, 3)
 
     def _place(self, number: int, column: int, words: str, widget: QWidget) -> None:
         widget.setAccessibleName(words)

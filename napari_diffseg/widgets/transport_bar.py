@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QCheckBox, QSlider
+from qtpy.QtWidgets import QCheckBox, QSizePolicy, QSlider
 
 from napari_diffseg import commands, transport
 from napari_diffseg.session import Session
@@ -25,6 +25,7 @@ class TransportBar(Panel):
 
     def _build(self) -> None:
         self.page.setContentsMargins(0, 0, 0, 0)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.first = small_button("|◀", "To the starting noise", "First step")
         self.back = button("◀ Back", "One step back", "Previous step")
         self.play = button("▶ Play", "", "Play")

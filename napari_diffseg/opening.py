@@ -115,7 +115,7 @@ def _read(
         return _Read(case, images, raters, suited=path)
     order = [i for i in match(case.channels, card_of(path).channels) if i is not None]
     arranged, rest = arrange(case, card_of(path).channels)
-    if len(arranged.channels) < len(order) or arranged is case:
+    if arranged is case:
         return _Read(case, images, raters, suited=path)
     unused = tuple(image for i, image in enumerate(images) if i not in order)
     return _Read(arranged, tuple(images[i] for i in order), raters, rest, unused, path)

@@ -298,11 +298,11 @@ class LayerSync:
         return False
 
     def show_scan(self, rest: Case | None = None, rest_files: Sequence[Path] = ()) -> None:
-        """Add the layers of the case; other scans are hidden, since all lie at the same place."""
+        """Add the layers of the case; those of other scans are hidden, since all lie at the same place."""
         case = self.session.case
         assert case is not None
         for layer in self.layers:
-            if own(layer).get("role") == "scan":
+            if own(layer).get("role") in ("scan", "rater"):
                 layer.visible = False
         others = () if rest is None else layerdata.scan_layers(replace(rest, raters={}))
         unused = [self.add(data) for data in others]
@@ -325,6 +325,7 @@ class LayerSync:
         if case.ndim == 2:
             viewer.dims.ndisplay, viewer.dims.order = 2, tuple(range(viewer.dims.ndim))
         if self.layers != list(layers):
+            self._slice_at([(n - 1) // 2 for n in case.grid.shape], range(case.ndim))
             viewer.reset_view(layers=layers)
 
     def _show_scale(self) -> None:

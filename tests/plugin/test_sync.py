@@ -619,6 +619,18 @@ def test_changing_a_channel_keeps_the_readers_and_knows_the_files(viewer: Viewer
     assert own(role(viewer, "rater"))["case"] is session.case
 
 
+def test_a_volume_opened_after_a_slice_is_looked_at_in_its_middle(
+    viewer: ViewerModel, model: Path, tmp_path: Path
+) -> None:
+    session = sync.attach(viewer)
+    session.inline = True
+    commands.open_files(session, [scan_file(tmp_path / "flat.nii", (30, 32, 1))])
+    commands.choose_model(session, model)
+    commands.open_files(session, [scan_file(tmp_path / "T1.nii", (36, 40, 44))])
+    assert viewer.dims.current_step[-3:] == (21, 19, 17) and session.roi == Box((14, 12, 10), (30, 28, 26))
+    assert [layer.visible for layer in viewer.layers] == [False, True]
+
+
 def test_two_scans_become_the_channels_of_one_case_without_being_shown_twice(
     viewer: ViewerModel, tmp_path: Path
 ) -> None:

@@ -7,7 +7,6 @@ something the person did: it leaves one sentence in ``session.message`` instead.
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,18 +18,57 @@ import numpy as np
 from diffseg.errors import CaseError, CheckpointError
 from diffseg.grid import Box
 from napari_diffseg import masks
+from napari_diffseg.ensemble_commands import settled_already
+from napari_diffseg.exporting import export_trajectory
 from napari_diffseg.jobs import Job, Outcome
 from napari_diffseg.opening import centre_on, choose_model, models, open_files, open_sample, use_layers
-from napari_diffseg.runs import command, job_of, live, shutdown, start, take
-from napari_diffseg.session import MAP_NAMES, MaskState, Message, Plane, SampleSettings, Session, unwrapped
+from napari_diffseg.runs import command, live, shutdown, start, take
+from napari_diffseg.session import Session, unwrapped
+from napari_diffseg.state import MAP_NAMES, MaskState, Message, Plane, SampleSettings
+from napari_diffseg.transport import (
+    advance,
+    branch_here,
+    cancel,
+    ensemble_words,
+    lock_seed,
+    pause,
+    play,
+    remove_branch,
+    reset,
+    resume,
+    set_follow,
+    set_side_by_side,
+    show_step,
+    step_back,
+    step_once,
+)
 
 if TYPE_CHECKING:
     from napari_diffseg.sampling import Update
 
-# Numbers of trajectories, unique in the process so that a layer names its run.
-_run_ids = itertools.count(1)
-
-__all__ = ["choose_model", "models", "open_files", "open_sample", "shutdown", "use_layers"]
+__all__ = [
+    "advance",
+    "branch_here",
+    "cancel",
+    "choose_model",
+    "export_trajectory",
+    "lock_seed",
+    "models",
+    "open_files",
+    "open_sample",
+    "pause",
+    "play",
+    "remove_branch",
+    "reset",
+    "resume",
+    "set_follow",
+    "set_side_by_side",
+    "show_step",
+    "shutdown",
+    "step_back",
+    "step_once",
+    "use_layers",
+]
 
 
 @command()
@@ -85,27 +123,6 @@ def set_plane(session: Session, plane: Plane) -> None:
 
 
 @command()
-def set_follow(session: Session, on: bool) -> None:
-    """Let the view move along with the run, or leave it where it is."""
-    session.follow = on
-    if on and session.trajectory is not None:
-        session.step = session.trajectory.done
-
-
-@command()
-def set_side_by_side(session: Session, on: bool) -> None:
-    """Give scan, x_t and x̂0 a view each while there is nothing else to show."""
-    session.side_by_side = on
-
-
-@command()
-def show_step(session: Session, step: int) -> None:
-    """Show this slot of the trajectory, as far as it has come."""
-    if session.trajectory is not None:
-        session.step = min(max(step, 0), session.trajectory.done)
-
-
-@command()
 def show_map(session: Session, name: str, on: bool) -> None:
     """Switch one of the ensemble's layers."""
     if name not in MAP_NAMES:
@@ -122,58 +139,15 @@ def show_mode(session: Session, index: int | None) -> None:
 # ---- runs ----
 
 
-@command("play")
-def play(session: Session) -> None:
-    """Run from noise to the first mask."""
-    _start_trajectory(session, steps=None)
-
-
-@command("step")
-def step_once(session: Session) -> None:
-    """Exactly one more denoising step, then pause."""
-    job = live(session).job
-    if session.job.state == "paused" and job is not None:
-        job.step()
-    else:
-        _start_trajectory(session, steps=1)
-
-
-@command("pause")
-def pause(session: Session) -> None:
-    """Stop after the step in progress, ready to go on."""
-    job_of(session).pause()
-
-
-@command("resume")
-def resume(session: Session) -> None:
-    """Go on freely."""
-    job_of(session).resume()
-
-
-@command("cancel")
-def cancel(session: Session) -> None:
-    """Stop within one step; what is finished stays."""
-    job_of(session).cancel()
-
-
-@command("reset")
-def reset(session: Session) -> None:
-    """Drop the trajectory; a run in progress stops."""
-    job = live(session).job
-    if job is not None:
-        job.cancel()
-    if session.trajectory is not None:
-        live(session).dropped = session.trajectory.run_id
-    session.trajectory = None
-    session.step = 0
-
-
 @command("grow")
 def grow_ensemble(session: Session, members: int | None = None) -> None:
     """Draw masks until there are ``members`` (the settings' number), keeping those there are."""
     if members is not None:
         set_settings(session, members=members)
     target, request, opened = session.settings.members, session.request(), live(session).opened
+    choices, drawn = session.ensemble, live(session).drawn
+    if settled_already(session, request):
+        return
     if opened is not None and opened.request.same_run(request) and len(opened.ensemble) >= target:
         session.message = Message(f"There are {len(opened.ensemble)} masks already: ask for more members.")
         return
@@ -181,34 +155,10 @@ def grow_ensemble(session: Session, members: int | None = None) -> None:
     def source() -> Iterator[Update]:
         from napari_diffseg.sampling import growth  # torch starts in the job's thread
 
-        return growth(request, opened, target)
+        return growth(request, opened, target, choices, drawn)
 
     job = Job("Ensemble", source, inline=session.inline)
-    start(session, job, functools.partial(take, session), functools.partial(_ensemble_words, session))
-
-
-def _start_trajectory(session: Session, steps: int | None) -> None:
-    request, opened, run_id = session.request(), live(session).opened, next(_run_ids)
-    if session.view is not None and session.roi is not None:
-        session.view.look_into(session.roi)
-
-    def source() -> Iterator[Update]:
-        from napari_diffseg.sampling import first_mask  # torch starts in the job's thread
-
-        return first_mask(request, opened, run_id)
-
-    job = Job("First mask", source, inline=session.inline)
-    start(session, job, functools.partial(take, session), functools.partial(_ensemble_words, session), steps)
-
-
-def _ensemble_words(session: Session) -> str:
-    if session.snapshot is None:
-        return "Finished."
-    n, modes = len(session.snapshot), session.modes
-    if n == 1:
-        return f"One mask: {masks.ml(modes[0].volume_ml)}."
-    kinds = "one mode" if len(modes) == 1 else f"{len(modes)} modes"
-    return f"{n} masks in {kinds}, the most frequent of {masks.ml(modes[0].volume_ml)}."
+    start(session, job, functools.partial(take, session), functools.partial(ensemble_words, session))
 
 
 # ---- the mask ----

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
 
 from diffseg.registry import Knob
@@ -25,7 +25,7 @@ def form(
     Shown are ``values`` where given, else the defaults. A dataclass without knobs gives an empty form.
 
     Raises:
-        TypeError: a knob that is no truth value, number or choice of words.
+        TypeError: a knob that is no truth value, number, text or choice of words.
     """
     hints = get_type_hints(kind)
     wanted = [f for f in fields(kind) if "knob" in f.metadata and (only is None or f.name in only)]
@@ -89,6 +89,8 @@ def _widget(f: Field, hint: Any, value: Any) -> ValueWidget:
     elif hint is float:
         bottom, top = _or(k.low, -LARGEST), _or(k.high, LARGEST)
         widget = FloatSpinBox(**shared, min=bottom, max=top, step=k.step or FLOAT_STEP)
+    elif hint is str:
+        widget = LineEdit(**shared)
     elif get_origin(hint) is Literal:
         widget = ComboBox(**shared, choices=get_args(hint))
     else:

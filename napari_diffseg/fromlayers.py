@@ -55,7 +55,7 @@ def case_from_layers(images: Sequence[Any], raters: Sequence[Any] = ()) -> Found
     whole, frame = parts[0].case, parts[0].frame
     shown = [own(layer).get("channel", 0) for layer in images]
     if all(p.case is whole for p in parts) and shown == list(range(len(whole.channels))) and not raters:
-        return Found(whole, frame, parts[0].files, (), parts[0].note)
+        return Found(whole, frame, _known_files(parts), (), parts[0].note)
     for part, layer in zip(parts, images, strict=True):
         if not part.case.grid.same_as(whole.grid, TOLERANCE_VOXELS * min(whole.spacing_mm)):
             raise CaseError(
@@ -65,9 +65,14 @@ def case_from_layers(images: Sequence[Any], raters: Sequence[Any] = ()) -> Found
     masks = {layer.name: labels_on(whole, frame, layer) for layer in raters}
     names = tuple(layer.name for layer in images)
     case = Case(np.stack(channels), whole.grid, names, masks, whole.origin, whole.name)
-    files = _files(p.case for p in parts)
+    files = _known_files(parts)
     rater_files = _files(own(layer).get("case") for layer in raters)
     return Found(case, frame, files, rater_files, parts[0].note)
+
+
+def _known_files(parts: Sequence[_Part]) -> tuple[Path, ...]:
+    """The files of these layers, none unless every one is known."""
+    return tuple(path for p in parts for path in p.files) if all(p.files for p in parts) else ()
 
 
 def _files(cases: Iterable[Case | None]) -> tuple[Path, ...]:
@@ -157,7 +162,8 @@ def _part(layer: Any) -> _Part:
     noted = own(layer)
     if noted.get("role") == "scan":
         case, frame = noted["case"], noted.get("frame")
-        path = case.origin.path
+        # A case of several channels names the file of one of them only.
+        path = noted.get("file") or (case.origin.path if len(case.channels) == 1 else None)
         return _Part(case, frame or frame_of(case), () if path is None else (path,))
     return _foreign(layer)
 

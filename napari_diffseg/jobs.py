@@ -20,7 +20,7 @@ from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtCore import Signal as QtSignal  # type: ignore[attr-defined]
 
 from diffseg.errors import Cancelled, DiffsegError
-from napari_diffseg.session import JobState
+from napari_diffseg.state import JobState
 
 # The screen is told of at most ten records a second; the last one always arrives.
 SHORTEST_INTERVAL_S = 0.1

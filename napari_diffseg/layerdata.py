@@ -19,7 +19,9 @@ from diffseg.card import ClassInfo
 from diffseg.case import Case
 from diffseg.ensemble import Snapshot
 from diffseg.modes import Mode
-from napari_diffseg.session import Maps, MaskState, TrajectoryView, mode_words
+from diffseg.trajectory import field_stops
+from napari_diffseg.session import mode_words
+from napari_diffseg.state import Maps, MaskState, TrajectoryView
 
 
 def _from_nothing(name: str, *colors: str) -> dict[str, Any]:
@@ -36,6 +38,8 @@ KEY = "napari_diffseg"
 
 # Okabe and Ito's colour-blind-safe hues without the two that the shipped model's classes use, one per mode.
 MODE_COLORS = ("#0072b2", "#d55e00", "#cc79a7", "#f0e442", "#009e73", "#56b4e9", "#e69f00")
+# The trajectory and its branches; like the modes' hues, but blue first.
+LINE_COLORS = ("#56b4e9", "#cc79a7", "#009e73", "#f0e442", "#d55e00", "#0072b2")
 RATER_GREYS = ("#f2f2f2", "#bdbdbd", "#8c8c8c", "#d9d9d9", "#a6a6a6", "#737373")
 CLASS_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#f0e442")
 
@@ -47,6 +51,8 @@ MAGMA = _from_nothing("magma", "#000004", "#51127c", "#b73779", "#fc8961", "#fcf
 DISPLAY_PERCENT = (0.5, 99.8)
 DISPLAY_VOXELS = 200_000
 CONTOUR_PIXELS = 2
+# Several readers' outlines lie on each other.
+RATER_PIXELS = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,16 +115,21 @@ def scan_layers(case: Case, frame: Frame | None = None) -> list[LayerData]:
 
 def label_layers(case: Case, frame: Frame | None = None) -> list[LayerData]:
     """One Labels per rater, in greys, so that people and model never share a colour."""
+    return [rater_layer(name, labels, i, case, frame) for i, (name, labels) in enumerate(case.raters.items())]
+
+
+def rater_layer(
+    name: str, labels: np.ndarray, number: int, case: Case, frame: Frame | None = None, contour: int = 0
+) -> LayerData:
+    """The mask of one reader, the ``number``-th from 0, as an outline of ``contour`` pixels or filled."""
     place = (frame or frame_of(case)).placed((0,) * case.ndim)
-    layers: list[LayerData] = []
-    for i, (name, labels) in enumerate(case.raters.items()):
-        noted = {KEY: {"role": "rater", "case": case, "rater": name}}
-        colors = label_colors({int(k): RATER_GREYS[i % len(RATER_GREYS)] for k in np.unique(labels) if k})
-        shown = layer_name(case, name) if case.channels else name
-        look = {"name": shown, "metadata": noted, "colormap": colors}
-        # Copied, since a layer can be painted on, and the case is what was read.
-        layers.append((labels.copy(), look | place, "labels"))
-    return layers
+    noted = {KEY: {"role": "rater", "case": case, "rater": name}}
+    grey = RATER_GREYS[number % len(RATER_GREYS)]
+    colors = label_colors({int(k): grey for k in np.unique(labels) if k})
+    shown = layer_name(case, name) if case.channels else name
+    look: dict[str, Any] = {"name": shown, "metadata": noted, "colormap": colors}
+    # Copied, since a layer can be painted on, and the case is what was read.
+    return labels.copy(), look | ({"contour": contour} if contour else {}) | place, "labels"
 
 
 def display_limits(image: np.ndarray) -> tuple[float, float]:
@@ -133,8 +144,19 @@ def display_limits(image: np.ndarray) -> tuple[float, float]:
 # ---- a run's layers ----
 
 
-def trajectory_layer(view: TrajectoryView, which: str, case: Case, frame: Frame) -> LayerData:
-    """``which`` of "x" and "x0", ``(step, *W)``, with fixed limits; black is see-through."""
+def trajectory_layer(
+    view: TrajectoryView,
+    which: str,
+    case: Case,
+    frame: Frame,
+    classes: Sequence[ClassInfo] = (),
+    letter: str = "A",
+) -> LayerData:
+    """``which`` of "x" and "x0", ``(step, *W)``, with fixed limits.
+
+    x_t is grey, and black is see-through; x̂0 has the colours of its classes, a branch the hues of its letter, the
+    more opaque the more certain.
+    """
     place = frame.placed(view.offset, view.step)
     n = len(place["units"])
     place["units"] = ("pixel", *place["units"])
@@ -145,16 +167,18 @@ def trajectory_layer(view: TrajectoryView, which: str, case: Case, frame: Frame)
         place["affine"] = whole
     else:
         place["scale"], place["translate"] = (1.0, *place["scale"]), (0.0, *place["translate"])
+    words = {"x": "x_t", "x0": "x̂0"}[which] + ("" if letter == "A" else f" {letter}")
+    role = which if letter == "A" else f"branch {which}"
+    noted = {"role": role, "case": case, "run": view.run_id, "seed": view.seed, "letter": letter}
+    look: dict[str, Any] = {"colormap": "gray", "blending": "additive"}
+    if which == "x0":
+        # Between two classes there is no third one, so voxels are not blended.
+        nearest = {"interpolation2d": "nearest", "interpolation3d": "nearest"}
+        look = {"colormap": field_colormap(line_shades(letter, classes)), "blending": "translucent", **nearest}
+    name = layer_name(case, words)
     return (
         getattr(view, which),
-        {
-            "name": layer_name(case, {"x": "x_t", "x0": "x̂0"}[which]),
-            "contrast_limits": (-1.0, 1.0),
-            "colormap": "gray",
-            "blending": "additive",
-            "metadata": {KEY: {"role": which, "case": case, "run": view.run_id, "seed": view.seed}},
-            **place,
-        },
+        {"name": name, "contrast_limits": (-1.0, 1.0), "metadata": {KEY: noted}, **look, **place},
         "image",
     )
 
@@ -228,6 +252,25 @@ def mode_color(index: int) -> str:
     return MODE_COLORS[(index - 1) % len(MODE_COLORS)]
 
 
+def line_color(letter: str) -> str:
+    """The hue of a trajectory ("A") or of a branch of it, in layers, list and curves alike."""
+    return LINE_COLORS["ABCDEF".index(letter)]
+
+
+def line_shades(letter: str, classes: Sequence[ClassInfo]) -> list[str]:
+    """Colours of the foreground classes in the x̂0 of a line: their own for A, shades of its hue for a branch."""
+    count = max(1, len(classes) - 1)
+    if letter == "A":
+        return list(class_colors(classes).values())[:count]
+    return [whitened(line_color(letter), 0.5 * i / max(1, count - 1)) for i in range(count)]
+
+
+def field_colormap(colors: Sequence[str]) -> dict[str, Any]:
+    """The colormap in which x̂0 is shown; see ``diffseg.trajectory.class_field``."""
+    controls, shades = field_stops(colors)
+    return {"name": f"classes {' '.join(colors)}", "colors": [list(shade) for shade in shades], "controls": controls}
+
+
 def class_colors(classes: Sequence[ClassInfo]) -> dict[int, str]:
     """Label to colour for the foreground classes; without a model, for a handful of labels."""
     if len(classes) < 2:
@@ -248,6 +291,12 @@ def label_colors(colors: Mapping[int, str]) -> dict[int | None, str]:
     for label, color in colors.items():
         found[label] = color
     return found
+
+
+def whitened(color: str, amount: float) -> str:
+    """The colour mixed with ``amount`` in [0, 1] of white, and so paler, which ``lightened`` is not."""
+    mixed = (int(color[i : i + 2], 16) * (1 - amount) + 255 * amount for i in (1, 3, 5))
+    return "#" + "".join(f"{round(v):02x}" for v in mixed)
 
 
 def lightened(color: str, amount: float) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from napari_diffseg import layerdata
-from napari_diffseg.session import Message
 from napari_diffseg.stage import Stage
+from napari_diffseg.state import Message
 
 
 class MaskMirror:

@@ -15,18 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffseg.card import ClassInfo
 from diffseg.case import Case, Labels
 from diffseg.errors import CaseError
 from diffseg.io import write_labels
 from diffseg.io.atomic import suffix_of, write_text
 from diffseg.outputs import full
 from diffseg.plan import plan_to_json, versions
+from diffseg.saliency_plan import ExplainPlan, explain_plan_to_json
 from napari_diffseg.fromlayers import labels_on
 from napari_diffseg.layerdata import Frame, frame_of, layer_name
-from napari_diffseg.session import MaskState, Session
+from napari_diffseg.saliency_layers import HINT_COLOR
+from napari_diffseg.session import Session
+from napari_diffseg.state import MaskState
 
 if TYPE_CHECKING:
     from diffseg.plan import SamplePlan
+    from napari_diffseg.saliency_state import SaliencyView
     from napari_diffseg.sampling import Opened
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -44,7 +49,9 @@ def begin(session: Session, source: Any, opened: Opened | None, frame: Frame | N
     if labels.max(initial=0) > 255:
         raise CaseError(f"{words_} has labels above 255, which no model here has; renumber them first.")
     classes = session.model.classes if session.model is not None else ()
-    plan = session.plan if isinstance(source, str) and source != "empty" else None
+    plan: SamplePlan | ExplainPlan | None = session.plan if isinstance(source, str) and source != "empty" else None
+    if source == "saliency" and session.cut is not None:
+        classes, plan = hint_classes(session.cut.view), session.cut.view.plan
     name = layer_name(case, "mask")
     return MaskState(labels.astype(np.uint8), words_, name, case, classes, plan)
 
@@ -64,6 +71,13 @@ def _start(session: Session, case: Case, source: Any, opened: Opened | None, fra
         if opened is None or opened.last is None:
             raise CaseError("The run behind this trajectory was closed; press Play again.")
         return full(mask_of(opened, opened.last), opened.run.prepared.roi, shape), names[source]
+    if source.startswith("branch:"):
+        view = next(b.view for b in session.branches if source == f"branch:{b.letter}")
+        assert view.mask is not None and view.roi is not None
+        return full(view.mask, view.roi, shape), names[source]
+    if source == "saliency":
+        assert session.cut is not None
+        return full(session.cut.mask, session.cut.view.roi, shape), names[source]
     snapshot, maps = session.snapshot, session.maps
     assert snapshot is not None and maps is not None
     kind, _, number = source.partition(":")
@@ -76,6 +90,13 @@ def _start(session: Session, case: Case, source: Any, opened: Opened | None, fra
     else:
         part = snapshot.member(int(number))
     return full(part, maps.roi, shape), names[source]
+
+
+def hint_classes(view: SaliencyView) -> tuple[ClassInfo, ...]:
+    """The class that was looked for, and everything else."""
+    number = view.plan.target
+    name = view.labels[number] if number < len(view.labels) else f"class {number}"
+    return ClassInfo("background", "#000000"), ClassInfo(name, HINT_COLOR)
 
 
 def target(path: Path, session: Session) -> Path:
@@ -120,7 +141,7 @@ def write(path: Path, labels: np.ndarray, mask: MaskState) -> list[Path]:
 
 
 def write_with_record(
-    path: Path, labels: np.ndarray, case: Case, plan: SamplePlan | None, source: str, edited: bool | None
+    path: Path, labels: np.ndarray, case: Case, plan: SamplePlan | ExplainPlan | None, source: str, edited: bool | None
 ) -> list[Path]:
     """As ``write``, for labels that are no mask of a session; ``edited`` is None where nobody knows."""
     record = describe(labels, case, plan, source, edited, path)
@@ -136,7 +157,12 @@ def sidecar(path: Path) -> Path:
 
 
 def describe(
-    labels: np.ndarray, case: Case, plan: SamplePlan | None, source: str, edited: bool | None, path: Path
+    labels: np.ndarray,
+    case: Case,
+    plan: SamplePlan | ExplainPlan | None,
+    source: str,
+    edited: bool | None,
+    path: Path,
 ) -> dict[str, Any]:
     """The record of a saved mask, in plain values; no header text, so nothing that could name a patient."""
     counts = {str(k): int(n) for k, n in zip(*np.unique(labels, return_counts=True), strict=True) if k}
@@ -148,20 +174,30 @@ def describe(
         "edited": edited,
         "voxels": counts,
         "volume_ml": {k: round(n * case.grid.voxel_ml, 6) for k, n in counts.items()},
-        "plan": None if plan is None else json.loads(plan_to_json(plan, path.parent)),
+        "plan": None if plan is None else json.loads(_json(plan, path.parent)),
         "versions": versions(),
     }
+
+
+def _json(plan: SamplePlan | ExplainPlan, folder: Path) -> str:
+    return explain_plan_to_json(plan, folder) if isinstance(plan, ExplainPlan) else plan_to_json(plan, folder)
 
 
 def words(mask: MaskState) -> str:
     """Size of a mask in voxels and ml, per class where there are several."""
     voxels = int(np.count_nonzero(mask.labels))
-    text = f"{voxels:,} voxels, {ml(voxels * mask.case.grid.voxel_ml)}"
+    text = f"{voxels:,} voxels, {size(voxels * mask.case.grid.voxel_ml, mask.case.ndim)}"
     names = {k: info.name for k, info in enumerate(mask.classes) if k}
     if len(names) > 1 and voxels:
-        each = (f"{n} {ml(np.count_nonzero(mask.labels == k) * mask.case.grid.voxel_ml)}" for k, n in names.items())
+        volumes = {n: np.count_nonzero(mask.labels == k) * mask.case.grid.voxel_ml for k, n in names.items()}
+        each = (f"{n} {size(volume, mask.case.ndim)}" for n, volume in volumes.items())
         text += f": {', '.join(each)}"
     return text
+
+
+def size(volume_ml: float, axes: int) -> str:
+    """``ml`` of a scan with so many axes: for a flat one its area, since a pixel counts as 1 mm thick."""
+    return ml(volume_ml) if axes > 2 else f"{float(f'{1000 * volume_ml:.2g}'):g} mm²"
 
 
 def ml(volume_ml: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import napari
 
-from napari_diffseg import commands
+from napari_diffseg import commands, saliency_commands
 from napari_diffseg.session import Session, session_for
 
 PLUGIN = "napari-diffseg"
@@ -24,6 +24,11 @@ def step(viewer: napari.Viewer) -> None:
 def grow(viewer: napari.Viewer) -> None:
     """The ensemble to its full number of masks."""
     commands.grow_ensemble(_session(viewer))
+
+
+def explain(viewer: napari.Viewer) -> None:
+    """The saliency map of the region."""
+    saliency_commands.explain(_session(viewer))
 
 
 def pause_or_resume(viewer: napari.Viewer) -> None:

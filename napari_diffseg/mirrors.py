@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import numpy as np
-
-from diffseg.grid import Box
 from napari_diffseg import layerdata
+from napari_diffseg.ensemble_mirror import ENSEMBLE_MIRRORS
+from napari_diffseg.layer_updates import replace, update
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mask_mirror import MaskMirror
+from napari_diffseg.rater_mirror import RaterMirror
 from napari_diffseg.region_mirror import RegionMirror
-from napari_diffseg.session import MAP_NAMES, Maps, TrajectoryView
+from napari_diffseg.saliency_mirror import SaliencyMirror
+from napari_diffseg.side_by_side import SideBySide
 from napari_diffseg.stage import Stage
-
-# How strongly x̂0 still shines on the scan once there are results.
-FAINT = 0.4
+from napari_diffseg.state import MAP_NAMES, Maps
+from napari_diffseg.trajectory_mirror import BranchMirror, TrajectoryMirror
 
 
 class Mirror(Protocol):
@@ -33,119 +33,6 @@ class Mirror(Protocol):
     def removed(self, layer: Any) -> None:
         """The person took a layer away."""
         ...
-
-
-class TrajectoryMirror:
-    """``x_t`` and ``x̂0`` with a step axis that follows the run.
-
-    The worker fills slots that are out of reach of the slider, so nothing on display ever needs to be
-    redrawn.
-    """
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage, self.session = stage, stage.session
-        self._layers: dict[str, Any] = {}
-        self._run: int | None = None
-        self._own_grid = False
-        stage.on(self.session.events.trajectory, self.refresh)
-        stage.on(self.session.events.step, self._on_step)
-        stage.on(self.session.events.side_by_side, self._on_side_by_side)
-        stage.on(self.session.events.maps, self._on_maps)
-        stage.on(stage.viewer.dims.events.current_step, self._on_moved)
-
-    def refresh(self) -> None:
-        view, case, frame = self.session.trajectory, self.session.case, self.stage.frame
-        if view is None or case is None or frame is None:
-            self._forget()
-            return
-        if view.run_id != self._run:
-            self._begin(view)
-        self._on_step()
-
-    def removed(self, layer: Any) -> None:
-        self._layers = {which: la for which, la in self._layers.items() if la is not layer}
-
-    def _begin(self, view: TrajectoryView) -> None:
-        """The layers of an earlier run are used again, with whatever look the person gave them."""
-        case, frame = self.session.case, self.stage.frame
-        assert case is not None and frame is not None
-        self._run = view.run_id
-        for which in ("x", "x0"):
-            data = layerdata.trajectory_layer(view, which, case, frame)
-            old = self._layers.get(which) or next(iter(self.stage.find(which)), None)
-            if old is not None and old.ndim == data[0].ndim:
-                replace(old, data)
-                if old.opacity == FAINT:
-                    old.visible, old.opacity = True, 1.0
-                self._layers[which] = old
-            else:
-                self._layers[which] = self.stage.add(data, self.stage.top())
-        self._on_side_by_side()
-
-    def _box(self) -> Box:
-        """The region of the case that the window covers."""
-        view = self.session.trajectory
-        assert view is not None
-        ends = [np.array(view.offset) + np.array(view.step) * (np.array(i) - 0.5) for i in ((0,), view.x.shape[1:])]
-        start, stop = (tuple(np.rint(end + 0.5).astype(int)) for end in ends)
-        return Box(start, stop)
-
-    def _forget(self) -> None:
-        layers, self._layers, self._run = self._layers, {}, None
-        for layer in layers.values():
-            self.stage.drop(layer)
-        self._leave_grid()
-
-    def _on_step(self) -> None:
-        for layer in self._layers.values():
-            self.stage.move(self.stage.slider(layer), self.session.step)
-
-    def _on_moved(self, event: Any = None) -> None:
-        """The person moved napari's slider; slots not yet computed are out of reach."""
-        view = self.session.trajectory
-        if view is None or not self._layers:
-            return
-        step = self.stage.position(self.stage.slider(next(iter(self._layers.values()))))
-        if step == self.session.step:
-            return
-        if step > view.done:
-            self._on_step()
-            return
-        self.session.follow = self.session.follow and step == view.done
-        self.session.step = step
-
-    def _on_side_by_side(self) -> None:
-        """Only while there is nothing but scan and trajectory, since every layer gets a view."""
-        alone = sum(layer.visible for layer in self.stage.layers) <= len(self._layers) + 1
-        if self.session.side_by_side and len(self._layers) == 2 and alone:
-            self._own_grid = self.stage.side_by_side(True, self._box()) or self._own_grid
-            self._blend("opaque", "additive")
-        elif not self.session.side_by_side:
-            self._leave_grid()
-
-    def _on_maps(self) -> None:
-        """Results are shown on the scan, so the trajectory goes back onto it and must not hide it."""
-        if self.session.maps is None:
-            return
-        self._leave_grid()
-        view = self.session.trajectory
-        if view is not None and view.done == view.total:
-            for which, layer in self._layers.items():
-                if layer.opacity == 1.0:
-                    layer.opacity = FAINT
-                    if which == "x":
-                        layer.visible = False
-
-    def _leave_grid(self) -> None:
-        if self._own_grid:
-            self.stage.side_by_side(False)
-            self._own_grid = False
-            self._blend("additive", "opaque")
-
-    def _blend(self, blending: str, unless_changed_from: str) -> None:
-        for layer in self._layers.values():
-            if layer.blending == unless_changed_from:
-                layer.blending = blending
 
 
 class MapsMirror:
@@ -259,37 +146,15 @@ class ModeMirror:
         return layerdata.mode_layer(mode, session.snapshot, session.maps, classes, session.case, frame)
 
 
-def update(layer: Any, data: LayerData) -> None:
-    """New values in place where the layer has their shape and place, which costs no new texture; else as
-    ``replace``.
-    """
-    values, look, _ = data
-    moved = "affine" in look or not np.allclose(layer.translate, look["translate"])
-    if layer.data.shape != values.shape or moved:
-        replace(layer, data)
-        return
-    layer.data[...] = values
-    layer.metadata = {**layer.metadata, **look["metadata"]}
-    layer.refresh(extent=False, highlight=False)
-
-
-def replace(layer: Any, data: LayerData) -> None:
-    """New values at a new place in an old layer, which keeps the look that the person gave it, colours of
-    labels excepted.
-    """
-    values, look, kind = data
-    layer.data = values
-    layer.name = look["name"]
-    layer.metadata = {**layer.metadata, **look["metadata"]}
-    for key in ("scale", "translate", "affine", *(("colormap",) if kind == "labels" else ())):
-        if key in look:
-            setattr(layer, key, look[key])
-
-
 MIRRORS: tuple[Callable[[Stage], Mirror], ...] = (
     TrajectoryMirror,
+    BranchMirror,
+    SideBySide,
     MapsMirror,
     ModeMirror,
     MaskMirror,
+    RaterMirror,
     RegionMirror,
+    SaliencyMirror,
+    *ENSEMBLE_MIRRORS,
 )

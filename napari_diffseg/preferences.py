@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from napari.settings import get_plugin_settings
 
-from napari_diffseg.session import SampleSettings
+from napari_diffseg.state import SampleSettings
 
 
 def preferred(settings: SampleSettings) -> SampleSettings:

@@ -22,6 +22,7 @@ from napari_diffseg.layerdata import LayerData, label_layers, scan_layers
 
 SUFFIXES = (".nii", ".nii.gz")
 MOST_LABELS = 256
+FEW_LABELS = 16
 # "t1_seg", "mask-2", "labels"; not "segment of a name" like "massage".
 LABEL_NAME = re.compile(r"(?<![a-z])(label|mask|seg)(s|map|mentation|mentations)?(?![a-z])", re.IGNORECASE)
 LABEL_INTENT = "label"
@@ -58,16 +59,21 @@ def read_file(path: Path) -> list[LayerData]:
     return label_layers(Case(empty, volume.grid, (), {name: labels}, volume.origin, name))
 
 
-def is_labels(path: Path) -> bool:
-    """See the module; False for a file that cannot be read at all."""
+def is_labels(path: Path, named: bool = True) -> bool:
+    """See the module; False for a file that cannot be read at all.
+
+    With ``named`` False the name does not matter, but then there may only be a few different values: the rule for
+    files that come together with a scan.
+    """
     try:
         image: Any = nib.load(path)
         intent, whole = image.header.get_intent()[0], np.issubdtype(image.get_data_dtype(), np.integer)
         if intent == LABEL_INTENT:
             return True
-        if not whole or not LABEL_NAME.search(path.name):
+        called = bool(LABEL_NAME.search(path.name))
+        if not whole or (named and not called):
             return False
-        return len(np.unique(np.asanyarray(image.dataobj))) <= MOST_LABELS
+        return len(np.unique(np.asanyarray(image.dataobj))) <= (MOST_LABELS if called else FEW_LABELS)
     except Exception:  # noqa: BLE001 - the core says what is wrong with the file, in words
         return False
 

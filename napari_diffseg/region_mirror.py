@@ -11,10 +11,19 @@ from diffseg.grid import Box
 from napari_diffseg import commands, layerdata
 from napari_diffseg.stage import Stage
 
+# A side this near to the model's window, as a share of it, is made equal to it.
+MAGNETISM = 0.12
+
+
+def snapped(size: int, window: int) -> int:
+    """``size``, or the nearest multiple of ``window`` (all in voxels) where that is near."""
+    whole = max(1, round(size / window)) * window
+    return whole if abs(size - whole) <= MAGNETISM * window else size
+
 
 class RegionMirror:
     """Shown while ``session.region_box`` is on. Dragging moves the region, pulling a handle resizes it; both
-    snap to whole voxels inside the scan.
+    snap to whole voxels inside the scan, and sides to the model's window when they come near.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -38,6 +47,7 @@ class RegionMirror:
             self._layer = self.stage.add(layerdata.region_layer(corners, case, frame))
             self.stage.on(self._layer.events.data, self._on_dragged)
             self.stage.activate(self._layer, "select")
+            self._layer.selected_data = {0}  # which shows its handles
         elif not np.allclose(self._layer.data[0], corners):
             self._put(corners)
 
@@ -95,12 +105,20 @@ class RegionMirror:
         start, stop = list(before.start), list(before.stop)
         for axis in (a, b):
             low, high = corners[:, axis].min() + 0.5, corners[:, axis].max() + 0.5
-            start[axis] = round(low)
-            # A mere move keeps the size, whatever the rounding.
-            size = before.shape[axis]
-            stop[axis] = start[axis] + (size if abs(high - low - size) < 0.5 else max(1, round(high - low)))
+            start[axis], stop[axis] = self._side(axis, before, low, high)
         self._place(start, stop)
         self.refresh()
+
+    def _side(self, axis: int, before: Box, low: float, high: float) -> tuple[int, int]:
+        """First and last border of a side: moved at its size, or resized, which snaps to the model's window."""
+        size, window = before.shape[axis], self.session.window()
+        if abs(high - low - size) < 0.5:  # a mere move keeps the size, whatever the rounding
+            return round(low), round(low) + size
+        wanted = max(1, round(high - low))
+        length = wanted if window is None else snapped(wanted, window[axis])
+        # The end that was not pulled stays.
+        end_stays = abs(high - before.stop[axis]) < abs(low - before.start[axis])
+        return (round(high) - length, round(high)) if end_stays else (round(low), round(low) + length)
 
     def _place(self, start: list[int], stop: list[int]) -> None:
         """Pushed back inside the scan rather than cut."""

@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
 from diffseg.errors import DiffsegError
 from napari_diffseg.jobs import Job, Outcome
-from napari_diffseg.session import JobState, Message, Session
+from napari_diffseg.pace import paces
+from napari_diffseg.region_cost import learn
+from napari_diffseg.session import Session
+from napari_diffseg.state import JobState, Message
 
 if TYPE_CHECKING:
     from diffseg.ensemble import Snapshot
     from diffseg.modes import Mode
-    from napari_diffseg.sampling import Opened, Update
-    from napari_diffseg.session import Maps
+    from napari_diffseg.ensemble_state import Findings
+    from napari_diffseg.sampling import Drawn, Opened, Update
+    from napari_diffseg.state import Maps
 
 P = ParamSpec("P")
 
@@ -29,9 +33,14 @@ class Live:
 
     job: Job | None = None
     opened: Opened | None = None
+    # Members of a run whose model was closed.
+    drawn: Drawn | None = None
     saving: Job | None = None
+    cutting: Job | None = None
     # Trajectories up to this one were reset; a late record must not bring them back.
     dropped: int = 0
+    # The seed of the newest trajectory; one that is not locked is used once.
+    drawn_seed: int | None = None
 
 
 def live(session: Session) -> Live:
@@ -92,6 +101,10 @@ def start(
 
 def _mirror(session: Session, state: JobState) -> None:
     opened = live(session).opened
+    if opened is not None:
+        learn(opened.request, opened.run.checkpoint.card, state)
+    if state.state == "idle":
+        paces.keep()
     session.job = replace(state, device=opened.device if opened is not None else session.settings.device)
 
 
@@ -102,9 +115,10 @@ def take(session: Session, update: Update) -> None:
     view = update.trajectory
     if view is not None and view.run_id > held.dropped:
         session.trajectory = view
-        session.step = view.done if session.follow else min(session.step, view.done)
+        branched = [b.view.done for b in session.branches]
+        session.step = view.done if session.follow else min(session.step, max((view.done, *branched)))
     if update.snapshot is not None and update.snapshot is not session.snapshot:
-        _show_results(session, update.opened, update.snapshot, update.modes, update.maps)
+        _show_results(session, update.opened, update.snapshot, update.modes, update.maps, update.findings)
     if update.note and (session.message is None or session.message.text != update.note):
         session.message = Message(update.note, "warning")
 
@@ -115,9 +129,10 @@ def _show_results(
     snapshot: Snapshot | None = None,
     modes: tuple[Mode, ...] = (),
     maps: Maps | None = None,
+    findings: Findings | None = None,
 ) -> None:
     """All of one ensemble; the snapshot last, so that its observers find the rest in place."""
-    session.plan, session.modes, session.maps = opened.plan, modes, maps
+    session.plan, session.modes, session.maps, session.findings = opened.plan, modes, maps, findings
     session.snapshot = snapshot
 
 
@@ -176,6 +191,8 @@ def _free(session: Session, outcome: Outcome | None = None) -> None:
     opened, held.opened = held.opened, None
     session.checkpoint = None
     if opened is not None:
-        from napari_diffseg.sampling import rest  # torch is there already
+        from napari_diffseg.sampling import Drawn, rest  # torch is there already
+
+        held.drawn = Drawn(opened.request, opened.ensemble, opened.measured)
 
         rest(opened)

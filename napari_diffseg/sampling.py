@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
+from diffseg.branch import KeptSteps
 from diffseg.checkpoint import load_checkpoint
 from diffseg.devices import describe, release_memory
 from diffseg.ensemble import Ensemble, Snapshot
 from diffseg.grid import Box
-from diffseg.modes import Mode, find_modes
+from diffseg.measurements import MemberMeasure
+from diffseg.modes import Mode
 from diffseg.outputs import INNER, OUTER
 from diffseg.plan import SamplePlan, plan_for
 from diffseg.run import Run
 from diffseg.sample import Step
-from napari_diffseg.session import Maps, Request, TrajectoryView
+from napari_diffseg.ensemble_state import EnsembleSettings, Findings
+from napari_diffseg.gathering import Gathered, findings_of, gather
+from napari_diffseg.recording import Recorder, begun
+from napari_diffseg.state import Maps, Request, TrajectoryView
 
 # Maps are recomputed at most this often while members arrive, and once at the end.
 MAPS_INTERVAL_S = 0.3
@@ -29,13 +33,23 @@ MAPS_INTERVAL_S = 0.3
 class Opened:
     """A run with its model in memory and the members drawn so far. Advanced by one job at a time.
 
-    ``last`` is the newest step of the trajectory, so that its mask can be asked for.
+    ``last`` is the newest step of the trajectory, so that its mask can be asked for and it can go on; ``kept`` are
+    the states that branches may leave. ``choices`` may change while members are drawn; ``measured`` are the sizes of
+    the masks as drawn.
     """
 
     request: Request
     run: Run
     ensemble: Ensemble
     last: Step | None = None
+    kept: KeptSteps = field(default_factory=KeptSteps)
+    choices: EnsembleSettings = EnsembleSettings()
+    measured: tuple[MemberMeasure, ...] = ()
+
+    def forget(self) -> None:
+        """Let go of the states of the trajectory."""
+        self.last = None
+        self.kept.clear()
 
     @property
     def device(self) -> str:
@@ -50,6 +64,15 @@ class Opened:
 
 
 @dataclass(frozen=True, eq=False)
+class Drawn:
+    """Members that outlive their model, which was closed."""
+
+    request: Request
+    ensemble: Ensemble
+    measured: tuple[MemberMeasure, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Update:
     """Progress of a sampling job; each stands for all earlier ones of its job."""
 
@@ -60,11 +83,13 @@ class Update:
     snapshot: Snapshot | None = None
     modes: tuple[Mode, ...] = ()
     maps: Maps | None = None
+    findings: Findings | None = None
     note: str = ""
 
 
-def open_run(request: Request, opened: Opened | None) -> Opened:
-    """``opened`` again if it serves the request, else the model loaded, the scan prepared, no members yet.
+def open_run(request: Request, opened: Opened | None, drawn: Drawn | None = None) -> Opened:
+    """``opened`` again if it serves the request, else the model loaded and the scan prepared, with the members
+    ``drawn`` for an equal request before, if any.
 
     Raises:
         DiffsegError: what does not fit, in one sentence.
@@ -87,39 +112,79 @@ def open_run(request: Request, opened: Opened | None) -> Opened:
         roi=None if request.roi is None else str(request.roi),
     )
     run = Run(plan, request.case, model)
+    if drawn is not None and drawn.request.same_run(request):
+        return Opened(request, run, drawn.ensemble, measured=drawn.measured)
     return Opened(request, run, run.ensemble())
 
 
-def first_mask(request: Request, opened: Opened | None, run_id: int) -> Iterator[Update]:
-    """The trajectory of member 0, slot by slot, and at its end the ensemble with that mask in it."""
+def first_mask(
+    request: Request, opened: Opened | None, run_id: int, begun_view: TrajectoryView | None = None
+) -> Iterator[Update]:
+    """The trajectory of member 0, slot by slot, and at its end the ensemble with that mask in it.
+
+    ``begun_view`` goes on where ``opened.last`` is, instead of from noise.
+    """
     opened = open_run(request, opened)
-    run = opened.run
-    view = _begun(run, run_id)
-    yield Update(0, run.steps, opened, view)
-    for step in run.trajectory(view.member):
+    run, start = opened.run, opened.last
+    if begun_view is None or start is None:
+        opened.forget()
+        start, view = None, begun(run, request, run_id)
+        # A run that goes on has shown this already, and it would count as a step.
+        yield Update(0, run.steps, opened, view)
+    else:
+        view = begun_view
+    recorder = Recorder(run, view, None if start is None else start.x0)
+    for step in run.trajectory(view.member, start):
         opened.last = step
-        view = _with_step(view, run, step)
+        opened.kept.add(step)
+        view = recorder.add(step)
         if step.done < step.total:
             yield Update(step.done, run.steps, opened, view)
-    if opened.last is not None and view.member not in opened.ensemble.ids:
-        opened.ensemble.add(run.mask(opened.last.x0), view.member)
+    if opened.last is not None:
+        mask = run.mask(opened.last.x0)
+        view = recorder.finish(mask)
+        if view.member not in opened.ensemble.ids:
+            opened.ensemble.add(mask, view.member)
     yield Update(run.steps, run.steps, opened, view, **results(opened))
 
 
-def growth(request: Request, opened: Opened | None, target: int) -> Iterator[Update]:
-    """Members until there are ``target``; the first one is reported at once."""
-    opened = open_run(request, opened)
+def growth(
+    request: Request,
+    opened: Opened | None,
+    target: int,
+    choices: EnsembleSettings | None = None,
+    drawn: Drawn | None = None,
+) -> Iterator[Update]:
+    """Members until there are ``target`` or, where ``choices`` say so, the ensemble has settled; the first one is
+    reported at once.
+    """
+    opened = open_run(request, opened, drawn)
+    opened.choices = choices or opened.choices
     missing = sum(m not in opened.ensemble.ids for m in range(target))
     latest = Update(0, missing * opened.run.steps, opened, **results(opened))
     yield latest
     due = 0.0
     for g in opened.run.grow(opened.ensemble, target):
         fresh: dict[str, Any] = {}
-        if g.snapshot is not None and (time.monotonic() >= due or g.done == g.total):
-            fresh = results(opened)
-            due = time.monotonic() + MAPS_INTERVAL_S
-        latest = replace(latest, done=g.done, total=g.total, note=g.note or latest.note, **fresh)
+        stopped = False
+        if g.snapshot is not None:
+            found = gathered(opened)
+            stopped = opened.choices.stop_early and found.settling.settled and g.done < g.total
+            if stopped or time.monotonic() >= due or g.done == g.total:
+                fresh = results(opened, found, stopped)
+                due = time.monotonic() + MAPS_INTERVAL_S
+        total = g.done if stopped else g.total
+        latest = replace(latest, done=g.done, total=total, note=g.note or latest.note, **fresh)
         yield latest
+        if stopped:
+            return
+
+
+def recount(opened: Opened, choices: EnsembleSettings) -> Iterator[Update]:
+    """The members there are, with another post-processing."""
+    yield Update(0, 1, opened)
+    opened.choices = choices
+    yield Update(1, 1, opened, **results(opened))
 
 
 def mask_of(opened: Opened, step: Step) -> np.ndarray:
@@ -131,7 +196,7 @@ def rest(opened: Opened) -> None:
     """Let go of everything on the device, and give cached memory back to the system. The members stay, and so
     the ensemble can be taken up again.
     """
-    opened.last = None
+    opened.forget()
     opened.run.checkpoint.network.to("cpu")
     # A new run has not bound the network to the image yet.
     opened.run = Run(opened.run.plan, opened.request.case, opened.run.checkpoint)
@@ -152,53 +217,24 @@ def maps_of(snapshot: Snapshot, roi: Box, plan: SamplePlan) -> Maps:
     )
 
 
-def results(opened: Opened) -> dict[str, Any]:
-    """``snapshot``, ``modes`` and ``maps`` of an ``Update`` for the members there are; empty without
+def gathered(opened: Opened) -> Gathered:
+    """Modes and sizes of the members there are, at least one."""
+    found = gather(opened.ensemble.snapshot(), opened.request.case.grid, opened.choices, opened.measured)
+    opened.measured = found.raw
+    return found
+
+
+def results(opened: Opened, found: Gathered | None = None, stopped: bool = False) -> dict[str, Any]:
+    """``snapshot``, ``modes``, ``maps`` and ``findings`` of an ``Update`` for the members there are; empty without
     members.
     """
     if len(opened.ensemble) == 0:
         return {}
-    snapshot = opened.ensemble.snapshot()
-    modes = find_modes(snapshot, opened.request.case.grid.voxel_ml)
+    found = found or gathered(opened)
+    roi = opened.run.prepared.roi
     return {
-        "snapshot": snapshot,
-        "modes": modes,
-        "maps": maps_of(snapshot, opened.run.prepared.roi, opened.plan),
+        "snapshot": found.snapshot,
+        "modes": found.modes,
+        "maps": maps_of(found.snapshot, roi, opened.plan),
+        "findings": findings_of(found, roi, opened.request.case, stopped),
     }
-
-
-def _begun(run: Run, run_id: int) -> TrajectoryView:
-    slots = (run.steps + 1, *run.shape)
-    x = np.zeros(slots, np.float16)
-    x[0] = _field(run, run.initial((0,)))
-    # No mask is seen before the first step.
-    x0 = np.full(slots, -1, np.float16)
-    return TrajectoryView(
-        run_id,
-        x,
-        x0,
-        done=0,
-        total=run.steps,
-        offset=tuple(float(v) for v in run.prepared.offset),
-        step=tuple(float(v) for v in run.prepared.step),
-        times=tuple(level.t for level in run.levels),
-        log_snr=tuple(level.log_snr for level in run.levels),
-        changes=(),
-        member=0,
-        seed=run.plan.seed,
-    )
-
-
-def _with_step(view: TrajectoryView, run: Run, step: Step) -> TrajectoryView:
-    """Fills the step's slot of the buffers, which is not on display yet."""
-    k = step.done
-    view.x[k], view.x0[k] = _field(run, step.x), _field(run, step.x0)
-    change = float("nan")
-    if k > 1:
-        change = float(np.abs(view.x0[k].astype(np.float32) - view.x0[k - 1]).mean())
-    return replace(view, done=k, changes=(*view.changes, change))
-
-
-def _field(run: Run, x: Tensor) -> np.ndarray:
-    """Clipped because noise reaches far beyond [-1, 1], which is all that is shown."""
-    return np.clip(run.display(x), -1, 1)

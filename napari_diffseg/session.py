@@ -11,21 +11,32 @@ import dataclasses
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from operator import eq, is_
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
-import numpy as np
 from psygnal import SignalGroupDescriptor
 
-from diffseg.registry import knob
+from napari_diffseg.ensemble_state import EnsembleSettings, Findings, Readers
+from napari_diffseg.saliency_state import HintModel, HintSettings, SaliencyCut, SaliencyView
+from napari_diffseg.state import (
+    Branch,
+    JobState,
+    Maps,
+    MaskState,
+    Message,
+    Plane,
+    Request,
+    SampleSettings,
+    TrajectoryView,
+)
+from napari_diffseg.verbs import VERBS, missing
 
 if TYPE_CHECKING:
-    from diffseg.card import Card, ClassInfo
-    from diffseg.case import Case
+    from diffseg.card import Card
+    from diffseg.case import Case, Labels
     from diffseg.checkpoint import Checkpoint
     from diffseg.ensemble import Snapshot
     from diffseg.grid import Box
@@ -33,130 +44,8 @@ if TYPE_CHECKING:
     from diffseg.plan import SamplePlan
     from napari_diffseg.layerdata import Frame
 
-Plane = Literal["axial", "coronal", "sagittal", "3d"]
-State = Literal["idle", "running", "paused", "cancelling"]
-
 # Raise when another thread assigns; napari's own switch, so that one variable guards both.
 THREAD_CHECK = "NAPARI_ENSURE_PLUGIN_MAIN_THREAD"
-
-# Maps that a person can switch on and off, in the order of the panel.
-MAP_NAMES = ("inner", "outer", "variance", "entropy", "mean")
-
-
-@dataclass(frozen=True)
-class SampleSettings:
-    """What a person sets before a run; ``sampler_settings`` are the knobs of the sampler named."""
-
-    sampler: str = "ddim"
-    sampler_settings: Mapping[str, Any] = field(default_factory=dict)
-    steps: int = knob(5, low=1, high=1000, help="Denoising steps for one mask")
-    members: int = knob(16, low=1, high=1000, help="Masks in the ensemble")
-    seed: int = knob(42, low=0, high=2**31 - 1, help="The same seed gives the same masks")
-    device: str = "auto"
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """Everything that decides a run, frozen when the person asked for it. Compare with ``same_run``."""
-
-    case: Case
-    model_path: Path
-    settings: SampleSettings
-    roi: Box | None
-    files: tuple[Path, ...] = ()
-    rater_files: tuple[Path, ...] = ()
-    checkpoint: Checkpoint | None = None
-
-    def same_run(self, other: Request) -> bool:
-        """Whether members drawn for the one belong to the ensemble of the other."""
-        mine, theirs = (dataclasses.replace(r.settings, members=1) for r in (self, other))
-        return self.case is other.case and (self.model_path, self.roi, mine) == (
-            other.model_path,
-            other.roi,
-            theirs,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class TrajectoryView:
-    """One run towards one mask, as far as it has come.
-
-    ``x`` and ``x0 (T + 1, *W)`` float16 in [-1, 1] are buffers that the worker fills: slot 0 is the starting
-    noise, slot ``k`` the state after step ``k``; slots beyond ``done`` are not yet computed. Voxel ``i`` of
-    the window lies at voxel ``offset + step * i`` of the case. ``times`` and ``log_snr`` have an entry per
-    slot (``log_snr`` is infinite for the clean mask), ``changes`` one per finished step: the mean absolute
-    change of ``x0`` (NaN for the first).
-    """
-
-    run_id: int
-    x: np.ndarray
-    x0: np.ndarray
-    done: int
-    total: int
-    offset: tuple[float, ...]
-    step: tuple[float, ...]
-    times: tuple[float, ...]
-    log_snr: tuple[float, ...]
-    changes: tuple[float, ...]
-    member: int
-    seed: int
-
-
-@dataclass(frozen=True, eq=False)
-class Maps:
-    """Layers of the ensemble that ``plan`` describes, on the box ``roi`` of the case grid, all ``(*roi)``.
-
-    ``inner`` and ``outer`` are label maps (uint8): classes agreed on by at least 95 % and at least 5 % of
-    the members; ``mean`` is the share of members with foreground in [0, 1], ``variance`` in [0, 0.25],
-    ``entropy`` in [0, ln classes], all float32.
-    """
-
-    roi: Box
-    plan: SamplePlan
-    members: int
-    inner: np.ndarray
-    outer: np.ndarray
-    variance: np.ndarray
-    entropy: np.ndarray
-    mean: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class MaskState:
-    """The mask being corrected. ``labels (*S)`` uint8 is the very array of its layer, on the scan's grid."""
-
-    labels: np.ndarray
-    source: str
-    name: str
-    case: Case
-    classes: tuple[ClassInfo, ...] = ()
-    plan: SamplePlan | None = None
-    edited: bool = False
-    selected: int = 1
-    dirty: bool = True
-    path: Path | None = None
-    saved_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class JobState:
-    """What the job bar shows. ``seconds_left`` is None until it can be told."""
-
-    name: str = ""
-    state: State = "idle"
-    done: int = 0
-    total: int = 0
-    seconds_left: float | None = None
-    device: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Message:
-    """One sentence for the person; ``details`` is for a report, not for the screen."""
-
-    text: str
-    kind: Literal["info", "warning", "error"] = "info"
-    details: str = ""
 
 
 class View(Protocol):
@@ -166,8 +55,8 @@ class View(Protocol):
         """Voxel coordinates of the case at the centre of the view, None without a case."""
         ...
 
-    def show_scan(self) -> None:
-        """Add the layers of the case."""
+    def show_scan(self, rest: Case | None = None, rest_files: Sequence[Path] = ()) -> None:
+        """Add the layers of the case, and hidden those of images that were opened with it but not used."""
         ...
 
     def scan_shown_by(self, layers: Sequence[Any]) -> None:
@@ -180,6 +69,14 @@ class View(Protocol):
 
     def look_into(self, box: Box) -> None:
         """Move to slices through ``box`` where those on display miss it."""
+        ...
+
+    def show_table(self) -> None:
+        """Open napari's own table on the layer that holds a row per mask."""
+        ...
+
+    def sliced(self) -> list[tuple[int, int]]:
+        """``(axis of the case, current voxel)`` of each spatial axis that is not displayed."""
         ...
 
     def release(self) -> bool:
@@ -197,24 +94,36 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "frame": ("case",),
     "plan": ("case", "model"),
     "trajectory": ("case", "model"),
+    "branches": ("case", "model"),
     "step": ("case", "model"),
+    "side_by_side": ("case",),
     "snapshot": ("case", "model"),
     "modes": ("case", "model"),
     "maps": ("case", "model"),
     "mode": ("case", "model"),
+    "findings": ("case", "model"),
+    "member": ("case", "model"),
+    "readers": ("case", "model", "added_raters"),
     "mask": ("case",),
     "shown": ("case",),
+    "added_raters": ("case",),
+    "saliency": ("case", "hint_model"),
+    "cut": ("case", "hint_model"),
 }
 
 # Compared by value, so that assigning what is already there tells nobody.
-VALUES = ("settings", "roi", "region_box", "step", "follow", "side_by_side", "shown", "mode", "plane", "job")
+VALUES = (
+    "settings", "seed_locked", "roi", "region_box", "step", "follow", "side_by_side", "shown", "mode", "plane", "job",
+    "hints", "ensemble", "member", "looked_at",
+)  # fmt: skip
 
 # Live objects, of no interest to observers.
 SILENT = ("inline", "view", "live")
 
 OBSERVED = (
-    "case", "files", "rater_files", "frame", "model", "model_path", "checkpoint", "plan", "trajectory",
-    "snapshot", "modes", "maps", "mask", "message", *VALUES,
+    "case", "files", "rater_files", "frame", "model", "model_path", "checkpoint", "plan", "trajectory", "branches",
+    "snapshot", "modes", "maps", "findings", "readers", "mask", "message", "added_raters", "hint_model", "saliency",
+    "cut", *VALUES,
 )  # fmt: skip
 
 
@@ -223,10 +132,17 @@ class Session:
     """See the module. Connect to ``session.events.<field>``; callbacks get ``(new, old)`` or fewer.
 
     ``job`` mirrors the one running Job. ``step`` is the slot of the trajectory on display, ``shown`` the
-    ensemble maps that are switched on, ``mode`` the ``index`` (from 1) of the mode shown as a layer.
+    ensemble maps that are switched on, ``mode`` the ``index`` (from 1) of the mode shown as a layer;
+    ``branches`` are other endings of the trajectory.
     ``plan`` describes the run that the trajectory and the ensemble came from; ``files`` and ``rater_files``
     are what the case was read from, where that is known, ``frame`` where it lies in the viewer (None: as
-    ``layerdata.frame_of``). ``inline`` runs jobs in the caller, for scripts and tests.
+    ``layerdata.frame_of``). ``added_raters`` are readers' masks that joined the case later; ask ``raters`` for all.
+    ``hint_model``, ``hints``, ``saliency`` and ``cut`` belong to saliency maps. ``inline`` runs jobs in the
+    caller, for scripts and tests.
+
+    ``ensemble`` says how an ensemble is drawn, ``findings`` how large its masks are, ``member`` is the number of the
+    single mask shown as a layer (from 0), ``readers`` the comparison with people's masks, and ``looked_at`` the axial
+    slice on display.
     """
 
     case: Case | None = None
@@ -234,6 +150,7 @@ class Session:
     model_path: Path | None = None
     checkpoint: Checkpoint | None = None
     settings: SampleSettings = SampleSettings()
+    seed_locked: bool = True
     roi: Box | None = None
     region_box: bool = False
     files: tuple[Path, ...] = ()
@@ -241,6 +158,7 @@ class Session:
     frame: Frame | None = None
     plan: SamplePlan | None = None
     trajectory: TrajectoryView | None = None
+    branches: tuple[Branch, ...] = ()
     step: int = 0
     follow: bool = True
     side_by_side: bool = True
@@ -249,10 +167,20 @@ class Session:
     maps: Maps | None = None
     shown: frozenset[str] = frozenset({"inner", "outer"})
     mode: int | None = None
+    ensemble: EnsembleSettings = EnsembleSettings()
+    findings: Findings | None = None
+    member: int | None = None
+    readers: Readers | None = None
+    looked_at: int | None = None
     mask: MaskState | None = None
     plane: Plane | None = None
     job: JobState = JobState()
     message: Message | None = None
+    added_raters: tuple[tuple[str, Labels], ...] = ()
+    hint_model: HintModel | None = None
+    hints: HintSettings = HintSettings()
+    saliency: SaliencyView | None = None
+    cut: SaliencyCut | None = None
     inline: bool = False
     view: View | None = None
     live: Any = None
@@ -283,7 +211,12 @@ class Session:
         Raises:
             KeyError: for a verb that does not exist.
         """
-        return [sentence for wanted in VERBS[verb] if (sentence := _missing(self, wanted))]
+        return [sentence for wanted in VERBS[verb] if (sentence := missing(self, wanted))]
+
+    @property
+    def raters(self) -> Mapping[str, Labels]:
+        """Masks ``(*S)`` by readers' names: those that the case came with and those added since."""
+        return {**(self.case.raters if self.case is not None else {}), **dict(self.added_raters)}
 
     def request(self) -> Request:
         """The run that would start now; only for a session with a scan and a model."""
@@ -292,12 +225,19 @@ class Session:
         return Request(self.case, self.model_path, self.settings, self.roi, *files, self.checkpoint)
 
     def window(self) -> tuple[int, ...] | None:
-        """The model's window in voxels of the case, never larger than it; None without case or model."""
-        if self.case is None or self.model is None or self.case.ndim != self.model.spatial:
+        """The model's window in voxels of the case, never larger than it; None without case or model.
+
+        Where no model draws masks it is the window of the model of hints, in a volume one slice thick.
+        """
+        card = self.model if self.model is not None or self.hint_model is None else self.hint_model.card
+        if self.case is None or card is None or self.case.ndim < card.spatial:
             return None
-        mm = self.model.spacing_mm or self.case.spacing_mm
-        sides = zip(self.model.window, mm, self.case.spacing_mm, self.case.image.shape[1:], strict=True)
-        return tuple(min(size, max(1, round(w * m / own))) for w, m, own, size in sides)
+        thick = self.case.ndim - card.spatial
+        if thick and card is self.model:
+            return None
+        mm = card.spacing_mm or self.case.spacing_mm[thick:]
+        sides = zip(card.window, mm, self.case.spacing_mm[thick:], self.case.grid.shape[thick:], strict=True)
+        return (1,) * thick + tuple(min(size, max(1, round(w * m / own))) for w, m, own, size in sides)
 
     def sources(self) -> tuple[tuple[str, str], ...]:
         """``(key, words)`` of everything that ``commands.promote`` can make editable now."""
@@ -308,72 +248,19 @@ class Session:
             found += [("mean", "mean of the masks"), ("inner", "95 % inner"), ("outer", "5 % outer")]
             found += [(f"member:{i}", f"mask {i + 1}") for i in range(n)]
         elif self.trajectory is not None and self.trajectory.done > 0:
-            found.append(("trajectory", f"x̂0 at step {self.trajectory.done}"))
-        return tuple(found) + ((("empty", "an empty mask"),) if self.case is not None else ())
+            found.append(("trajectory", f"x̂0 at step {self.trajectory.number(self.trajectory.done)}"))
+        found += [(f"branch:{b.letter}", f"branch {b.words}") for b in self.branches if b.view.mask is not None]
+        found += [("empty", "an empty mask")] if self.case is not None else []
+        # Last, since a hint is never the mask that one begins with unless asked.
+        found += [("saliency", "saliency above the threshold")] if self.cut is not None else []
+        return tuple(found)
 
 
 _FIELDS: dict[str, dataclasses.Field] = {f.name: f for f in dataclasses.fields(Session)}
 
-# What each verb needs, in the order in which a person would provide it.
-VERBS: dict[str, tuple[str, ...]] = {
-    "open": ("idle",),
-    "choose": ("idle",),
-    "region": ("case", "idle"),
-    "play": ("case", "model", "fit", "idle"),
-    "step": ("case", "model", "fit", "idle or paused"),
-    "grow": ("case", "model", "fit", "idle"),
-    "pause": ("running",),
-    "resume": ("paused",),
-    "cancel": ("busy",),
-    "reset": ("trajectory",),
-    "promote": ("case",),
-    "save": ("mask",),
-}
-
-
 def mode_words(mode: Mode, members: int) -> str:
     """``mode 1 (19/32)``."""
     return f"mode {mode.index} ({len(mode.members)}/{members})"
-
-
-def _missing(session: Session, wanted: str) -> str:
-    """The sentence for an unmet need, or an empty string."""
-    state = session.job.state
-    checks = {
-        "case": (session.case is not None, "Open a scan first: drop a NIfTI file here, or try a sample."),
-        "model": (session.model is not None, "Choose a model first."),
-        "idle": (state == "idle", f"{session.job.name or 'A run'} is not finished: wait for it, or stop it."),
-        "idle or paused": (
-            state in ("idle", "paused"),
-            f"{session.job.name} is running: pause or stop it first.",
-        ),
-        "running": (state == "running", "Nothing is running."),
-        "paused": (state == "paused", "Nothing is paused."),
-        "busy": (state in ("running", "paused"), "Nothing is running."),
-        "trajectory": (session.trajectory is not None, "There is no trajectory yet: press Play."),
-        "mask": (session.mask is not None, "There is no mask to save yet: make one editable first."),
-    }
-    if wanted == "fit":
-        return _misfit(session)
-    met, sentence = checks[wanted]
-    return "" if met else sentence
-
-
-def _misfit(session: Session) -> str:
-    case, model = session.case, session.model
-    if case is None or model is None:
-        return ""
-    if model.task != "mask":
-        return f"{model.title}: this model draws no masks, it hints at lesions by saliency; choose another to segment."
-    if case.ndim != model.spatial:
-        return f"{model.title} segments {model.spatial}D scans, this one is {case.ndim}D: choose another model."
-    if len(case.channels) != len(model.channels):
-        wanted, given = ", ".join(model.channels), ", ".join(case.channels)
-        return (
-            f"{model.title} expects {len(model.channels)} channels ({wanted}); the scan has "
-            f"{len(case.channels)} ({given}): choose its layers on the Case page."
-        )
-    return ""
 
 
 def _refuse_other_threads(name: str) -> None:

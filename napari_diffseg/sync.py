@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from napari.layers import Layer
 
+from diffseg.case import Case
 from diffseg.grid import Box
-from napari_diffseg import commands, layerdata
+from napari_diffseg import commands, layerdata, opening, raters
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mirrors import MIRRORS, Mirror
 from napari_diffseg.preferences import preferred
-from napari_diffseg.session import Plane, Session, session_for, unwrapped
+from napari_diffseg.session import Session, session_for, unwrapped
+from napari_diffseg.state import Plane
 
 # Order of the last three axes for each plane; arrays are (z, y, x) running inferior, posterior, left.
 PLANES: dict[Plane, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
@@ -54,6 +59,9 @@ class LayerSync:
         self.users = 0
         self._connected: list[tuple[Any, Callable[..., Any]]] = []
         self._held = False
+        # Where the slices stood before 3D, whose camera napari takes for a wish to move them.
+        self._point: tuple[float, ...] | None = None
+        self._scaled = False
         # Camera before it was put on a region, and as it was put there.
         self._camera: tuple[Any, Any] | None = None
         session.view = self
@@ -220,6 +228,12 @@ class LayerSync:
         missed = [axis for axis, at in self.sliced() if not box.start[axis] <= at < box.stop[axis]]
         self._slice_at([(a + b - 1) // 2 for a, b in zip(box.start, box.stop, strict=True)], missed)
 
+    def show_table(self) -> None:
+        """napari's own table beside the dock, on the layer that holds a row per mask."""
+        for layer in self.find("members"):
+            self.activate(layer)
+            self.viewer.window.add_plugin_dock_widget("napari", "Features table widget")
+
     def side_by_side(self, on: bool, box: Box | None = None) -> bool:
         """Every layer in a view of its own, filled by ``box``, or all in one as before; tells whether that is
         a change. The smaller views are the one case where the camera moves; it goes back unless the person
@@ -283,23 +297,52 @@ class LayerSync:
             return commands.use_layers(session, [layer])
         return False
 
-    def show_scan(self) -> None:
-        """Add the layers of the case; other scans are hidden, since all lie at the same place."""
+    def show_scan(self, rest: Case | None = None, rest_files: Sequence[Path] = ()) -> None:
+        """Add the layers of the case; those of other scans are hidden, since all lie at the same place."""
         case = self.session.case
         assert case is not None
         for layer in self.layers:
-            if own(layer).get("role") == "scan":
+            if own(layer).get("role") in ("scan", "rater"):
                 layer.visible = False
-        added = [self.add(data) for data in layerdata.scan_layers(case)]
+        others = () if rest is None else layerdata.scan_layers(replace(rest, raters={}))
+        unused = [self.add(data) for data in others]
+        for layer, file in zip_longest(unused, rest_files):
+            layer.visible = False
+            own(layer)["file"] = file
+        added = []
+        for values, look, kind in layerdata.scan_layers(case):
+            outline = {"contour": layerdata.RATER_PIXELS} if kind == "labels" else {}
+            added.append(self.add((values, look | outline, kind)))
+        for layer, file in zip(added, self.session.files, strict=False):
+            own(layer)["file"] = file
         self.scan_shown_by(added[: len(case.channels)])
+        self._show_scale()
+        self._face(case, added)
+
+    def _face(self, case: Case, layers: Sequence[Any]) -> None:
+        """Look at a scan that was just opened; a flat one has but one plane."""
+        viewer = self.viewer
+        if case.ndim == 2:
+            viewer.dims.ndisplay, viewer.dims.order = 2, tuple(range(viewer.dims.ndim))
+        if self.layers != list(layers):
+            self._slice_at([(n - 1) // 2 for n in case.grid.shape], range(case.ndim))
+            viewer.reset_view(layers=layers)
+
+    def _show_scale(self) -> None:
+        """A bar in mm, in every view of a grid; once, since the person may switch it off."""
+        if not self._scaled:
+            bar = self.viewer.canvas.overlays.scale_bar
+            bar.visible = bar.gridded = self._scaled = True
 
     def scan_shown_by(self, layers: Sequence[Any]) -> None:
         """These layers show the case: when the person has removed them all, it is closed."""
         self._scans = list(layers)
 
     def _on_inserted(self, event: Any) -> None:
-        if not self._held:
-            self._offer(event.value)
+        if self._held or self._offer(event.value) or raters.take_layer(self.session, event.value):
+            return
+        if own(event.value).get("role") == "scan":
+            opening.complete(self.session, [layer for layer in self.layers if own(layer).get("role") == "scan"])
 
     def _on_removed(self, event: Any) -> None:
         if self._held:
@@ -317,11 +360,17 @@ class LayerSync:
             return
         lead = viewer.dims.ndim - 3
         order: Sequence[int] = PLANES.get(plane, (0, 1, 2))
+        if plane == "3d":
+            self._point = tuple(viewer.dims.point[-3:])
         viewer.dims.ndisplay = 3 if plane == "3d" else 2
         viewer.dims.order = (*range(lead), *(lead + axis for axis in order))
         viewer.reset_view()
 
     def _on_turned(self, event: Any = None) -> None:
+        dims = self.viewer.dims
+        if dims.ndisplay == 2 and dims.ndim >= 3 and self._point is not None:
+            point, self._point = self._point, None
+            dims.set_point(range(dims.ndim - 3, dims.ndim), point)
         self.session.plane = self._plane()
 
     def _flat(self) -> bool:

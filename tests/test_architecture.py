@@ -140,7 +140,7 @@ def test_only_the_layer_sync_changes_a_viewer() -> None:
 
 def test_panels_session_and_commands_do_not_even_look_at_a_viewer() -> None:
     # Mirrors listen on behalf of the sync; the writer looks for the scan that a mask belongs to.
-    may_look = {"mask_mirror", "mirrors", "region_mirror", "sync", "writer"}
+    may_look = {"ensemble_mirror", "mask_mirror", "mirrors", "region_mirror", "sync", "trajectory_mirror", "writer"}
     found = {name: viewer_uses(name) for name in PLUGIN if name.partition(".")[2] not in may_look}
     assert {name: bad for name, bad in found.items() if bad} == {}
 

@@ -21,14 +21,16 @@ from qtpy.QtWidgets import (
 )
 
 from diffseg.zoo import sample_scans
-from napari_diffseg import commands
+from napari_diffseg import commands, opening, raters, whole_scan
+from napari_diffseg.region_cost import cost_words
+from napari_diffseg.verbs import hints_only
 from napari_diffseg.widgets.layer_choice import LayerChoice
 from napari_diffseg.widgets.panel import GAP, MARGIN, Panel, beside, button, enable, line, row, say, slim
 from napari_diffseg.widgets.region_box import RegionBox
 
 if TYPE_CHECKING:
     from diffseg.card import Card
-    from napari_diffseg.session import Plane
+    from napari_diffseg.state import Plane
 
 PLANES: tuple[tuple[Plane, str, str], ...] = (
     ("axial", "Axial", "Seen from the feet: patient right on the left, front at the top"),
@@ -36,7 +38,7 @@ PLANES: tuple[tuple[Plane, str, str], ...] = (
     ("sagittal", "Sagittal", "Seen from the left: front on the left, head at the top"),
     ("3d", "3D", "The whole volume; drag to turn it"),
 )
-SCANS = "Scans (*.nii *.nii.gz *.hdr *.img);;All files (*)"
+SCANS = "Scans (*.nii *.nii.gz *.hdr *.img *.png *.jpg *.jpeg *.tif *.tiff);;All files (*)"
 OTHER = "Other file…"
 CARD_PX = 340
 
@@ -45,6 +47,11 @@ class CasePanel(Panel):
     """See the module."""
 
     title = "Case"
+    help = (
+        "The scan, the model that draws on it, and the part of the scan that is drawn on. Drop files anywhere here: "
+        "several contrasts of one scan become the model's inputs by their names, and masks become readers. Planes are "
+        "radiological: the patient's right is on the left. A box is quicker than the whole scan, and can be dragged."
+    )
 
     def _build(self) -> None:
         self.empty, self.filled = QWidget(), QWidget()
@@ -86,14 +93,17 @@ class CasePanel(Panel):
         slim(self.models, self.card)
         self.region = RegionBox()
         self.readers = line(name="Masks by human readers")
+        self.add = button("Add…", "Masks of this scan that people drew, one file each", "Add readers' masks")
+        slim(self.add)
         parts = (
             ("Scan", self.inputs),
             ("", self.extent),
             ("Model", beside(self.models, self.card)),
             ("", self.region),
-            ("Readers", self.readers),
+            ("Readers", beside(self.readers, self.add)),
             ("View", self._planes()),
         )
+        self.view = parts[-1][1]
         self.captions: dict[str, QLabel] = {}
         for number, (words, widget) in enumerate(parts):
             if widget is self.region:
@@ -129,14 +139,17 @@ class CasePanel(Panel):
         self.card.clicked.connect(self._show_card)
         self.region.moved.connect(lambda box: commands.place_region(self.session, box))
         self.region.centre.clicked.connect(lambda: commands.centre_region(self.session))
-        self.region.whole.clicked.connect(lambda: commands.place_region(self.session, None))
+        self.region.box.clicked.connect(self._choose_box)
+        self.region.whole.clicked.connect(self._choose_whole)
         self.region.go.clicked.connect(lambda: commands.look_at(self.session))
-        self.region.drag.clicked.connect(lambda on: commands.show_region_box(self.session, on))
+        self.region.place.clicked.connect(lambda on: commands.show_region_box(self.session, on))
+        self.add.clicked.connect(self._choose_masks)
         self.hear("case", by=self._on_case)
         self.hear("model", by=self._on_model)
-        self.hear("roi", "region_box", "case", "model", by=self._on_roi)
+        self.hear("added_raters", "case", by=self._on_readers)
+        self.hear("roi", "region_box", "case", "model", "settings", by=self._on_roi)
         self.hear("plane", "case", by=self._on_plane)
-        self.hear("job", "case", "model", by=self._on_job)
+        self.hear("job", "case", "model", "hint_model", by=self._on_job)
 
     # ---- from the person ----
 
@@ -146,12 +159,12 @@ class CasePanel(Panel):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:
-        """Open the files dropped, as the channels of one scan."""
+        """Open the files dropped: channels of one scan, readers' masks, or a model."""
         data = event.mimeData() if event is not None else None
         paths = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()] if data is not None else []
         if event is not None and paths:
             event.acceptProposedAction()
-            commands.open_files(self.session, paths)
+            opening.open_any(self.session, paths)
 
     def reset_choices(self, *_: object) -> None:
         """The viewer's layers changed."""
@@ -160,7 +173,22 @@ class CasePanel(Panel):
     def _choose_files(self) -> None:
         names, _ = QFileDialog.getOpenFileNames(self, "Open a scan", "", SCANS)
         if names:
-            commands.open_files(self.session, [Path(name) for name in names])
+            opening.open_any(self.session, [Path(name) for name in names])
+
+    def _choose_masks(self) -> None:
+        names, _ = QFileDialog.getOpenFileNames(self, "Add readers' masks", "", SCANS)
+        if names:
+            raters.add_raters(self.session, [Path(name) for name in names])
+
+    def _choose_whole(self) -> None:
+        whole_scan.choose_whole(self.session)
+        self._on_roi()
+
+    def _choose_box(self) -> None:
+        """A whole scan gets a box of the model's window."""
+        if self.session.roi is None:
+            commands.centre_region(self.session)
+        self._on_roi()
 
     def _choose_model(self, index: int) -> None:
         path = self.models.itemData(index)
@@ -209,10 +237,13 @@ class CasePanel(Panel):
             return
         voxels = " × ".join(str(n) for n in case.grid.shape)
         mm = " × ".join(f"{v:.2g}" for v in case.spacing_mm)
+        for widget in (self.view, self.captions["View"]):
+            widget.setVisible(case.ndim == 3)
         self.extent.setText(f"{voxels} voxels · {mm} mm")
-        self.captions["Readers"].setVisible(bool(case.raters))
-        say(self.readers, ", ".join(case.raters))
         self.inputs.show_case(case)
+
+    def _on_readers(self) -> None:
+        self.readers.setText(", ".join(self.session.raters) or "none")
 
     def _on_model(self) -> None:
         shipped = commands.models()
@@ -230,7 +261,9 @@ class CasePanel(Panel):
         self.inputs.show_channels(self.session.model.channels if self.session.model else ())
 
     def _on_roi(self) -> None:
-        self.region.show_region(self.session.case, self.session.roi)
+        session = self.session
+        box_cost = cost_words(session, session.roi) if session.roi is not None else ""
+        self.region.show_region(session.case, session.roi, box_cost, cost_words(session, None))
         self.region.show_dragging(self.session.region_box)
 
     def _on_plane(self) -> None:
@@ -244,9 +277,14 @@ class CasePanel(Panel):
         busy = self.session.blockers("choose")
         self.models.setEnabled(not busy)
         self.inputs.setEnabled(not opening)
+        enable(self.add, self.session.blockers("region"))
+        if self.session.job.state == "idle":
+            self._on_roi()  # a run may have taught how long the next one takes
         region = self.session.blockers("region")
-        self.region.block(region, self.session.model is None)
+        self.region.block(region, self.session.window() is None)
         misfit = [] if self.session.case is None else self.session.blockers("play")
+        if misfit and hints_only(self.session):
+            misfit = ["For this scan there is a model of hints, which draws no masks: see the page Saliency."]
         say(self.hint, (misfit or opening or [""])[0])
 
 

@@ -19,21 +19,22 @@ from napari_diffseg.widgets.ensemble_panel import EnsemblePanel
 from napari_diffseg.widgets.job_bar import JobBar
 from napari_diffseg.widgets.mask_panel import MaskPanel
 from napari_diffseg.widgets.panel import Heard, Panel, deafen
+from napari_diffseg.widgets.saliency_panel import SaliencyPanel
 
 if TYPE_CHECKING:
     import napari
 
 # Results that a tab can tell of.
-FIELDS = ("case", "model", "trajectory", "snapshot", "mask")
+FIELDS = ("case", "model", "trajectory", "snapshot", "saliency", "mask")
 NARROWEST_PX = 360
 # napari squeezes the tabs of its own; these are to be read and hit.
-TAB_STYLE = "QTabBar::tab { padding: 4px 9px; min-height: 20px; }"
+TAB_STYLE = "QTabBar::tab { padding: 4px 6px; min-height: 20px; }"
 
 
 class Dock(QWidget):
     """Pages and job bar for one viewer. ``shutdown`` lets go of the Session; results stay with it."""
 
-    pages: ClassVar[tuple[type[Panel], ...]] = (CasePanel, DenoisePanel, EnsemblePanel, MaskPanel)
+    pages: ClassVar[tuple[type[Panel], ...]] = (CasePanel, DenoisePanel, EnsemblePanel, SaliencyPanel, MaskPanel)
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
@@ -189,6 +190,12 @@ class EnsembleDock(Dock):
     """The page Ensemble alone."""
 
     pages = (EnsemblePanel,)
+
+
+class SaliencyDock(Dock):
+    """The page Saliency alone."""
+
+    pages = (SaliencyPanel,)
 
 
 class MaskDock(Dock):

@@ -7,7 +7,8 @@ from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFrame, QProgressBar, QSizePolicy
 
 from napari_diffseg import commands
-from napari_diffseg.session import JobState, Session
+from napari_diffseg.session import Session
+from napari_diffseg.state import JobState
 from napari_diffseg.widgets.next_step import next_step
 from napari_diffseg.widgets.panel import Panel, button, enable, line, row, say, small_button
 
@@ -54,7 +55,7 @@ class JobBar(Panel):
         self.stop.clicked.connect(lambda: commands.cancel(self.session))
         self.copy.clicked.connect(self._copy)
         self.hear("job", by=self._on_job)
-        self.hear("job", "case", "model", "snapshot", "mask", "settings", by=self._on_next)
+        self.hear("job", "case", "model", "snapshot", "mask", "settings", "hint_model", "cut", by=self._on_next)
         self.hear("message", by=self._on_message)
 
     # ---- from the person ----

@@ -42,6 +42,7 @@ class LayerChoice(QWidget):
             return
         while self.box.count():
             if (item := self.box.takeAt(0)) is not None and (old := item.widget()) is not None:
+                old.hide()
                 old.deleteLater()
         self.combos, self._names = [], []
         for number, name in enumerate(wanted):

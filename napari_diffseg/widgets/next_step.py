@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from diffseg.zoo import sample_scans
-from napari_diffseg import commands
+from napari_diffseg import commands, saliency_commands
 from napari_diffseg.session import Session
+from napari_diffseg.verbs import hints_only
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ def next_step(session: Session) -> NextStep:
         return _open(session)
     if session.mask is not None:
         return NextStep("Save mask…", "Write it on the scan's own grid", "Mask", None, _why(session, "save"))
+    if session.snapshot is None and hints_only(session):
+        return _hint(session)
     if session.snapshot is None:
         return NextStep("▶ First mask", "Denoise to one mask", "Denoise", commands.play, _why(session, "play"))
     if len(session.snapshot) == 1 and session.settings.members > 1:
         tip = f"Draw {session.settings.members} masks, to see what else it could be"
         return NextStep("▶ Grow", tip, "Ensemble", commands.grow_ensemble, _why(session, "grow"))
-    tip = "Take the most frequent answer as a mask to correct"
+    tip = "Take the mode on display, or else the most frequent one, as a mask to correct"
     return NextStep("Make editable", tip, "Mask", _promote_first, _why(session, "promote"))
 
 
@@ -51,8 +54,22 @@ def _open(session: Session) -> NextStep:
     return NextStep("Open a sample", tip, "Case", lambda s: commands.open_sample(s, names[0]), _why(session, "open"))
 
 
+def _hint(session: Session) -> NextStep:
+    if session.cut is None:
+        tip = "Map where the scan speaks for the class that is looked for"
+        return NextStep("▶ Show saliency", tip, "Saliency", saliency_commands.explain, _why(session, "hint"))
+    tip = "Take what is outlined as a mask to correct"
+    return NextStep("Use hint as start", tip, "Mask", _promote_hint, _why(session, "promote"))
+
+
+def _promote_hint(session: Session) -> None:
+    commands.promote(session, "saliency")
+
+
 def _promote_first(session: Session) -> None:
-    commands.promote(session, session.sources()[0][0])
+    shown = f"mode:{session.mode}"
+    sources = dict(session.sources())
+    commands.promote(session, shown if shown in sources else next(iter(sources)))
 
 
 def _why(session: Session, verb: str) -> tuple[str, ...]:

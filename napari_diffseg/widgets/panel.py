@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtGui import QColor, QIcon, QPixmap, QResizeEvent
 from qtpy.QtWidgets import (
+    QAbstractButton,
     QComboBox,
     QHBoxLayout,
     QLabel,
@@ -106,18 +107,43 @@ def small_button(text: str, tip: str, name: str) -> QToolButton:
     return made
 
 
-def enable(made: QPushButton | QToolButton, blockers: list[str]) -> None:
+def enable(made: QAbstractButton, blockers: list[str]) -> None:
     """Grey out with the first reason in the tooltip, or bring back the button's own."""
     made.setEnabled(not blockers)
     made.setToolTip(blockers[0] if blockers else made.property("tip"))
 
 
+class Line(QLabel):
+    """Text that wraps and is exactly as high as it needs to be at its width.
+
+    Qt's own label asks for the height of its narrowest form, which leaves gaps all over a page that scrolls.
+    """
+
+    def hasHeightForWidth(self) -> bool:
+        """Not told to layouts: they would ask for the height at the least width."""
+        return False
+
+    def sizeHint(self) -> QSize:
+        """As high as the text at the width of now; the width is the layout's affair."""
+        return QSize(0, max(self.heightForWidth(self.width()), 0))
+
+    def minimumSizeHint(self) -> QSize:
+        """As ``sizeHint``."""
+        return self.sizeHint()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Another width may need another height."""
+        super().resizeEvent(event)
+        if event is not None and event.oldSize().width() != event.size().width():
+            self.updateGeometry()
+
+
 def line(text: str = "", name: str = "", faint: bool = False) -> QLabel:
     """A line of text that wraps and can be selected; ``faint`` ones are asides."""
-    made = QLabel(text)
+    made = Line(text)
     made.setWordWrap(True)
     made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
     if name:
         made.setAccessibleName(name)
     if faint:

@@ -1,11 +1,11 @@
-"""The region of interest: its size, first and last voxel along each axis of the scan, ways to place it."""
+"""The region of interest: a box or the whole scan, what each costs, and ways to place the box."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QGridLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QRadioButton, QSpinBox, QWidget
 
 from diffseg.grid import Box
 from napari_diffseg.widgets.panel import GAP, button, enable, line, row, slim
@@ -28,21 +28,30 @@ class RegionBox(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        box = QVBoxLayout(self)
-        box.setContentsMargins(0, 0, 0, 0)
-        box.setSpacing(GAP)
-        self.words = line(name="Region")
-        box.addWidget(self.words)
-        self.centre = button("Centre here", "The model's window around the centre of the view")
-        self.drag = button("Drag", "Show the region as a box in the view, to drag and resize", "Drag the region")
-        self.drag.setCheckable(True)
-        self.whole = button("Whole scan", "Segment everything; large scans take long")
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(GAP)
+        grid.setColumnStretch(2, 1)
+        self.box, self.whole = QRadioButton("box"), QRadioButton("whole scan")
+        self.box_words, self.whole_words = line(name="Size and cost of the box"), line(name="Cost of the whole scan")
+        self.box.setToolTip("Segment a part of the scan, of the model's window to begin with")
+        self.whole.setToolTip("Segment everything, by overlapping windows where the scan is large")
+        for choice in (self.box, self.whole):
+            choice.setProperty("tip", choice.toolTip())
+            choice.setAutoExclusive(True)
+        self.place = button("Place", "Show the box in the view: drag it, pull its handles", "Place the region")
+        self.place.setCheckable(True)
+        self.centre = button("Centre", "The model's window around the centre of the view", "Centre the region")
         self.go = button("Go there", "Move the view to the middle of the region", "Go to the region")
-        buttons = (self.centre, self.drag, self.go, self.whole)
-        slim(*buttons)
-        box.addLayout(row(*buttons, gap=2))
+        slim(self.place, self.centre, self.go)
         self.numbers = QWidget()
-        box.addWidget(self.numbers)
+        grid.addWidget(QLabel("Region"), 0, 0)
+        grid.addWidget(self.box, 0, 1)
+        grid.addWidget(self.box_words, 0, 2)
+        grid.addLayout(row(self.place, self.centre, self.go, 1, gap=2), 1, 1, 1, 2)
+        grid.addWidget(self.numbers, 2, 0, 1, 3)
+        grid.addWidget(self.whole, 3, 1)
+        grid.addWidget(self.whole_words, 3, 2)
         self._build_numbers()
         self._shape: tuple[int, ...] = ()
 
@@ -73,8 +82,8 @@ class RegionBox(QWidget):
         made.valueChanged.connect(self._on_typed)
         return made
 
-    def show_region(self, case: Case | None, roi: Box | None) -> None:
-        """Show ``roi`` of ``case``; None is the whole scan."""
+    def show_region(self, case: Case | None, roi: Box | None, box_cost: str = "", whole_cost: str = "") -> None:
+        """Show ``roi`` of ``case``, None being the whole scan, and what box and scan would cost."""
         if case is None:
             self._shape = ()
             return
@@ -88,20 +97,24 @@ class RegionBox(QWidget):
             self._set(self.first[k + spare], 0, n - 1, box.start[k])
             self._set(self.last[k + spare], 0, n - 1, box.stop[k] - 1)
         mm = " × ".join(f"{n * s:.3g}" for n, s in zip(box.shape, case.spacing_mm, strict=True))
-        self.words.setText(f"Region: {'box of' if roi else 'whole scan,'} {mm} mm")
+        self.box_words.setText("" if roi is None else f"{mm} mm{f', {box_cost}' if box_cost else ''}")
+        self.whole_words.setText(whole_cost)
+        (self.whole if roi is None else self.box).setChecked(True)
+        self.numbers.setVisible(roi is not None)
 
     def show_dragging(self, on: bool) -> None:
         """Show whether the box lies in the view."""
-        self.drag.blockSignals(True)
-        self.drag.setChecked(on)
-        self.drag.blockSignals(False)
+        self.place.blockSignals(True)
+        self.place.setChecked(on)
+        self.place.blockSignals(False)
 
     def block(self, blockers: list[str], no_model: bool) -> None:
         """Grey out what cannot act."""
-        enable(self.centre, blockers or (["Choose a model first: it tells the size."] if no_model else []))
-        enable(self.whole, blockers)
-        enable(self.drag, blockers)
-        enable(self.go, blockers)
+        size = blockers or (["Choose a model first: it tells the size."] if no_model else [])
+        enable(self.centre, size)
+        for made in (self.whole, self.place, self.go):
+            enable(made, blockers)
+        enable(self.box, size if self.whole.isChecked() else blockers)
         self.numbers.setEnabled(not blockers)
 
     def _set(self, spin: QSpinBox, low: int, high: int, value: int) -> None:

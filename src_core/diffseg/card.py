@@ -114,6 +114,15 @@ def read_card(path: Path) -> tuple[Card, str]:
     Raises:
         CheckpointError: the file is missing, no safetensors file, or carries no card of ours.
     """
+    return card_of(path), sha256(path)
+
+
+def card_of(path: Path) -> Card:
+    """The card alone: only the file's header is read, so this takes no longer for a large model.
+
+    Raises:
+        CheckpointError: as ``read_card``.
+    """
     refuse_foreign(path)
     try:
         with path.open("rb") as file:
@@ -131,7 +140,7 @@ def read_card(path: Path) -> tuple[Card, str]:
             f"{path} is a .safetensors file without a diffseg card; convert it with 'diffseg convert' first."
         )
     refuse_newer(path, text)
-    return from_json(Card, text, f"The card in {path}", CheckpointError), sha256(path)
+    return from_json(Card, text, f"The card in {path}", CheckpointError)
 
 
 def refuse_newer(path: Path, text: str) -> None:

@@ -117,15 +117,27 @@ def prepare(case: Case, rule: ImageRule, roi: Box | None, spatial: int | None = 
     misses the scan or the model's grid has another number of axes.
     """
     box = (roi or Box.whole(case.grid.shape)).clipped(case.grid.shape)
-    stacked = case.ndim - (spatial or case.ndim)
-    step = (1.0,) * stacked + _steps(case.spacing_mm[stacked:], rule)
-    multiples = (1,) * stacked + (rule.multiple_of,) * (case.ndim - stacked)
-    shape, offset = _window(box, step, multiples)
+    step, shape, offset = _placed(box, case.spacing_mm, rule, spatial or case.ndim)
     image = _resample(case.image, offset, step, shape)
     for channel, (values, source) in enumerate(zip(image, case.image, strict=True)):
         image[channel] = _normalised(values, source[box.slices], rule)
     spacing_mm = tuple(size * factor for size, factor in zip(case.spacing_mm, step, strict=True))
     return Prepared(image, box, offset, step, spacing_mm)
+
+
+def window_shape(box: Box, spacing_mm: Sequence[float], rule: ImageRule, spatial: int) -> tuple[int, ...]:
+    """Shape of the window that `prepare` makes of this region of a scan, without making it."""
+    return _placed(box, spacing_mm, rule, spatial)[1]
+
+
+def _placed(
+    box: Box, spacing_mm: Sequence[float], rule: ImageRule, spatial: int
+) -> tuple[tuple[float, ...], tuple[int, ...], tuple[float, ...]]:
+    """Step, shape and offset of the window on a region."""
+    stacked = box.ndim - spatial
+    step = (1.0,) * stacked + _steps(spacing_mm[stacked:], rule)
+    multiples = (1,) * stacked + (rule.multiple_of,) * spatial
+    return step, *_window(box, step, multiples)
 
 
 def _steps(spacing_mm: Sequence[float], rule: ImageRule) -> tuple[float, ...]:

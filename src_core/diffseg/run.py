@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffseg.branch import refuse_branch, stochastic
 from diffseg.case import Case
 from diffseg.checkpoint import Checkpoint, refuse_other_task
+from diffseg.cost import is_whole, pieces
 from diffseg.denoise import Denoiser
 from diffseg.devices import choose_device, is_out_of_memory, release_memory
 from diffseg.ensemble import Ensemble, Snapshot
@@ -22,12 +24,10 @@ from diffseg.preprocess import Prepared, prepare
 from diffseg.records import from_dict
 from diffseg.sample import SAMPLERS, Noise, Sampler, Step
 from diffseg.self_condition import SelfConditioned, is_self_conditioned
-from diffseg.windows import SliceNoise, Slicewise, Windowed, window_count
+from diffseg.windows import SliceNoise, Slicewise, Windowed
 
 # Members denoised together on a GPU; a CPU gains nothing from batches.
 GPU_BATCH = 8
-# Regions of up to this many model windows are denoised in one piece.
-WHOLE = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class Run:
     def denoiser(self) -> Denoiser:
         """The model bound to this image, on ``device``; made when first needed.
 
-        A region of up to ``WHOLE`` model windows is denoised whole, a larger one by overlapping windows; a slice
+        A region of a few model windows is denoised whole, a larger one by overlapping windows; a slice
         model goes through a volume slice by slice.
         """
         if self._denoiser is None:
@@ -95,7 +95,7 @@ class Run:
 
     def _bind(self, image: Tensor) -> Denoiser:
         window = self.checkpoint.card.window
-        if np.prod(image.shape[2:]) <= WHOLE * np.prod(window):
+        if is_whole(image.shape[2:], window):
             return self.checkpoint.denoiser(image, self._autocast)
         bind = partial(self.checkpoint.denoiser, autocast=self._autocast)
         return Windowed(bind, image, window, halo=min(window) // 8)
@@ -103,10 +103,7 @@ class Run:
     @property
     def windows(self) -> int:
         """Model windows per network pass; 1 where the region is denoised whole. Tells the cost of a run beforehand."""
-        spatial = self.checkpoint.card.spatial
-        shape, window = self.shape[-spatial:], self.checkpoint.card.window
-        count = 1 if np.prod(shape) <= WHOLE * np.prod(window) else window_count(shape, window)
-        return count * int(np.prod(self.shape[:-spatial], dtype=int))
+        return pieces(self.shape, self.checkpoint.card.window)[0]
 
     def initial(self, members: tuple[int, ...] = (0,)) -> Tensor:
         """The noise that these members start from, ``(B, K, *W)``."""
@@ -120,12 +117,35 @@ class Run:
         return Noise(seed, members)
 
     def trajectory(self, member: int = 0, start: Step | None = None, seed: int | None = None) -> Iterator[Step]:
-        """The steps of one member: from noise, or a branch from a kept ``start`` with the noise of another ``seed``."""
+        """The steps of one member: from noise, or on from a kept ``start``, to the same bits.
+
+        With another ``seed`` it is a branch: the same state (the member's own noise without ``start``), and from there
+        on the noise of that seed, as ``diffseg.branch`` says.
+        """
         x = self.initial((member,)) if start is None else start.x.to(self.device)
         first = 0 if start is None else start.done
         previous = None if start is None else start.x0.to(self.device)
         denoiser = self._denoiser_after(previous)
-        yield from self.sampler.steps(denoiser, x, self.noise((member,), seed), self.levels, first, previous)
+        sampler = self.sampler if seed is None else stochastic(self.sampler)
+        yield from sampler.steps(denoiser, x, self.noise((member,), seed), self.levels, first, previous)
+
+    def branch(self, step: int, seed: int, member: int = 0, kept: Step | None = None) -> Iterator[Step]:
+        """Another ending of a member's trajectory after ``step``, with the noise of ``seed``.
+
+        ``kept`` is a state of that trajectory at or before ``step``; what lies between is computed again and yielded
+        first, as are all steps up to ``step`` without it.
+
+        Raises:
+            PlanError: no noise is added after ``step``.
+        """
+        refuse_branch(step, self.steps)
+        start = kept
+        if step > (0 if start is None else start.done):
+            for start in self.trajectory(member, kept):
+                yield start
+                if start.done == step:
+                    break
+        yield from self.trajectory(member, start, seed)
 
     def _denoiser_after(self, previous: Tensor | None) -> Denoiser:
         """The denoiser of one trajectory; a self-conditioned one remembers, so every trajectory gets its own."""

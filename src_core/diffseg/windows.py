@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffseg.cost import starts
 from diffseg.denoise import Denoiser, Prediction
 from diffseg.errors import PlanError
 from diffseg.noise import Level
@@ -27,19 +28,6 @@ from diffseg.sample import Noise
 FIELDS = ("x0", "eps", "variance_fraction")
 # Binds the model to a part of the image, (1, C, *W) -> Denoiser.
 Bind = Callable[[Tensor], Denoiser]
-
-
-def starts(size: int, window: int, overlap: int) -> tuple[int, ...]:
-    """First voxels of the fewest equally spread windows that cover ``size`` and overlap by at least ``overlap``."""
-    if size <= window:
-        return (0,)
-    count = -(-(size - overlap) // (window - overlap))
-    return tuple(int(round(p)) for p in np.linspace(0, size - window, count))
-
-
-def window_count(shape: Sequence[int], window: Sequence[int]) -> int:
-    """Number of windows with the default overlap, half a window."""
-    return int(np.prod([len(starts(size, side, side // 2)) for size, side in zip(shape, window, strict=True)]))
 
 
 def profile(start: int, window: int, size: int, halo: int, ramp: int) -> NDArray[np.float32]:

@@ -94,6 +94,13 @@ def test_a_kept_step_never_changes(method: SaliencyMethod) -> None:
     assert all(torch.equal(s.map, m) and torch.equal(s.first, f) for s, m, f in kept)
 
 
+def test_the_passes_told_before_a_run_are_those_it_makes(method: SaliencyMethod) -> None:
+    asked = question()
+    last = final(method.explain(planted(method), asked, draws=2))
+    draws = 2 if method.random else 1
+    assert method.passes(planted(method)) * len(asked.images) * draws == last.passes
+
+
 def test_passes_and_time_only_grow(method: SaliencyMethod) -> None:
     steps = list(method.explain(planted(method), question(), draws=2, batch=2))
     passes, seconds = [s.passes for s in steps], [s.seconds for s in steps]

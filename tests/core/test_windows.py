@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from diffseg.codec import MaskCodec
+from diffseg.cost import starts
 from diffseg.denoise import HEADS, NetworkDenoiser
 from diffseg.errors import PlanError
 from diffseg.noise import CosineSchedule
 from diffseg.sample import DDIM, DDPM, Noise
-from diffseg.windows import Bind, SliceNoise, Slicewise, Windowed, starts
+from diffseg.windows import Bind, SliceNoise, Slicewise, Windowed
 from oracle import MixtureOracle
 
 LEVELS = CosineSchedule().levels(5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
@@ -12,11 +13,26 @@ from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QFrame, QLabel
 
 from diffseg.grid import Box
-from napari_diffseg import commands
-from napari_diffseg.session import JobState, Session
+from diffseg.io import read_case
+from diffseg.preprocess import ImageRule
+from image_models import save_pair
+from napari_diffseg import commands, raters, region_cost, runs, whole_scan
+from napari_diffseg.pace import Paces
+from napari_diffseg.session import Session
+from napari_diffseg.state import JobState
 from napari_diffseg.widgets.case_panel import CasePanel, card_words
-from oracle import tiny_card
-from tiny_session import open_session, write_scan
+from oracle import save_tiny, tiny_card
+from scans import save_nifti
+from tiny_session import ODD_AFFINE, SHAPE, open_session, write_scan
+
+
+@pytest.fixture(autouse=True)
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paces:
+    """A machine on which nothing has run yet."""
+    fresh = Paces(tmp_path / "cache" / "pace.json")
+    for module in (region_cost, whole_scan, runs):
+        monkeypatch.setattr(module, "paces", fresh)
+    return fresh
 
 
 def panel_of(qtbot: QtBot, session: Session) -> CasePanel:
@@ -32,13 +48,24 @@ def test_with_nothing_open_the_page_offers_samples_and_no_controls(qtbot: QtBot)
     assert panel.samples and all(made.isEnabled() for made in panel.samples)
 
 
+def drop(panel: CasePanel, paths: list[Path]) -> None:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    actions, buttons = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton
+    panel.dropEvent(QDropEvent(QPointF(5, 5), actions, data, buttons, Qt.KeyboardModifier.NoModifier))
+
+
+def write_mask(path: Path) -> Path:
+    """A mask on the grid of ``write_scan``."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[4:9, 3:8, 10:15] = 1
+    return save_nifti(path, labels, ODD_AFFINE)
+
+
 def test_a_dropped_file_becomes_the_case(qtbot: QtBot, tmp_path: Path) -> None:
     session = Session(inline=True)
     panel = panel_of(qtbot, session)
-    data = QMimeData()
-    data.setUrls([QUrl.fromLocalFile(str(write_scan(tmp_path / "scan.nii.gz")))])
-    actions, buttons = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton
-    panel.dropEvent(QDropEvent(QPointF(5, 5), actions, data, buttons, Qt.KeyboardModifier.NoModifier))
+    drop(panel, [write_scan(tmp_path / "scan.nii.gz")])
     assert session.case is not None and session.case.name == "scan"
     # File axes (P, I, R) of 18 x 14 x 22 voxels are shown as (I, P, L).
     assert panel.extent.text() == "14 × 18 × 22 voxels · 2 × 1.2 × 0.9 mm"
@@ -63,10 +90,85 @@ def test_centre_takes_the_models_window_and_whole_scan_drops_the_region(qtbot: Q
     panel.region.centre.click()
     # 16 voxels of the model's grid, which is the scan's own, cut to a scan of 14 x 18 x 22.
     assert session.roi is not None and session.roi.shape == (14, 16, 16)
-    assert panel.region.words.text() == "Region: box of 28 × 19.2 × 14.4 mm"
+    assert panel.region.box_words.text() == "28 × 19.2 × 14.4 mm, 1 window" and panel.region.box.isChecked()
     panel.region.whole.click()
-    assert session.roi is None
-    assert panel.region.words.text().startswith("Region: whole scan, 28 × 21.6 × 19.8")
+    assert session.roi is None and panel.region.whole.isChecked() and not panel.region.numbers.isVisible()
+    panel.region.box.click()
+    assert session.roi is not None and panel.region.numbers.isVisible()
+
+
+def test_the_whole_scan_tells_its_windows_and_after_a_run_its_time(qtbot: QtBot, tmp_path: Path) -> None:
+    session = open_session(tmp_path)
+    panel = panel_of(qtbot, session)
+    session.model = replace(tiny_card(), window=(4, 8, 8), rule=ImageRule(None, (0, 100), "none", 2))
+    # 14, 18 and 22 voxels by windows of 4, 8 and 8 that overlap by half: 6, 4 and 5 of them.
+    assert panel.region.whole_words.text() == "120 windows"
+    running = JobState("Ensemble", "running", done=2, total=6, seconds_left=8.0)
+    region_cost.learn(replace(session.request(), roi=Box((0, 0, 0), (4, 8, 8))), session.model, running)
+    session.settings = replace(session.settings, steps=5)
+    # 2 s a window, 5 steps, 120 windows: 20 minutes.
+    assert panel.region.whole_words.text() == "120 windows, ~20 min"
+
+
+def test_choosing_the_whole_scan_times_one_window_once(qtbot: QtBot, tmp_path: Path, known: Paces) -> None:
+    session = Session(inline=True)
+    save_tiny(tmp_path / "small.safetensors", replace(tiny_card(), window=(8, 8, 8)))
+    commands.choose_model(session, tmp_path / "small.safetensors")
+    commands.open_files(session, [write_scan(tmp_path / "scan.nii.gz")])
+    commands.set_settings(session, device="cpu")
+    commands.centre_region(session)
+    panel = panel_of(qtbot, session)
+    panel.region.whole.click()
+    assert session.roi is None and session.message is not None
+    # 14, 18 and 22 voxels by windows of 8 that overlap by half.
+    assert session.message.text.startswith("One mask of the whole scan takes 60 windows, ")
+    assert panel.region.whole_words.text() in session.message.text
+    assert known.path.is_file()
+    session.message = None
+    panel.region.box.click()
+    panel.region.whole.click()
+    assert session.message is None, "known by now"
+
+
+def test_contrasts_dropped_together_become_channels_by_name_and_masks_become_readers(
+    qtbot: QtBot, tmp_path: Path
+) -> None:
+    session = Session(inline=True)
+    card = replace(tiny_card(channels=2), channels=("T1", "FLAIR"))
+    save_tiny(tmp_path / "two.safetensors", card)
+    paths = [write_scan(tmp_path / f"case_{name}.nii.gz", seed) for seed, name in enumerate(("flair", "t1", "t2"))]
+    paths.append(write_mask(tmp_path / "anna.nii.gz"))
+    panel = panel_of(qtbot, session)
+    drop(panel, [tmp_path / "two.safetensors", *paths])
+    case = session.case
+    assert case is not None and case.channels == ("case_t1", "case_flair")
+    np.testing.assert_array_equal(case.image[0], read_case([paths[1]]).image[0])
+    assert session.files == (paths[1], paths[0]) and not session.blockers("play")
+    assert panel.readers.text() == "anna"
+
+
+def test_masks_dropped_on_an_open_scan_are_added_without_costing_results(qtbot: QtBot, tmp_path: Path) -> None:
+    session = open_session(tmp_path)
+    commands.play(session)
+    case, snapshot = session.case, session.snapshot
+    panel = panel_of(qtbot, session)
+    assert panel.readers.text() == "none"
+    drop(panel, [write_mask(tmp_path / "seg_a.nii.gz"), write_mask(tmp_path / "seg_b.nii.gz")])
+    raters.add_raters(session, [tmp_path / "seg_a.nii.gz"])
+    assert session.case is case and session.snapshot is snapshot is not None
+    assert list(session.raters) == ["seg_a", "seg_b", "seg_a (2)"] and panel.readers.text() == "seg_a, seg_b, seg_a (2)"
+    assert session.request().rater_files[0] == tmp_path / "seg_a.nii.gz"
+    other = save_nifti(tmp_path / "seg_other.nii.gz", np.zeros((3, 4, 5), np.uint8), np.eye(4))
+    raters.add_raters(session, [other])
+    assert session.message is not None and session.message.kind == "error" and len(session.raters) == 3
+
+
+def test_a_model_of_images_goes_to_the_page_saliency(qtbot: QtBot, tmp_path: Path) -> None:
+    session = open_session(tmp_path)
+    before = session.model
+    model, _ = save_pair(tmp_path)
+    drop(panel_of(qtbot, session), [model])
+    assert session.model is before and session.hint_model is not None and session.hint_model.path == model
 
 
 def test_a_model_of_other_channels_is_explained_beneath(qtbot: QtBot, tmp_path: Path) -> None:

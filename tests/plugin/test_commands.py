@@ -20,12 +20,14 @@ from diffseg.plan import SamplePlan, plan_for
 from diffseg.records import from_dict
 from diffseg.run import Run
 from diffseg.sample import Step
-from diffseg.zoo import find_sample
+from diffseg.trajectory import read_field
+from diffseg.zoo import SampleScan, find_sample
+from image_models import save_pair
 from napari_diffseg import commands, opening, sampling
 from napari_diffseg.runs import live
 from napari_diffseg.session import Session
 from oracle import save_tiny, tiny_card
-from plugin_cases import scan_file
+from plugin_cases import gradient, scan_file
 from scans import affine_of, rotation, save_nifti
 
 # In display order (z, y, x); not symmetric.
@@ -134,8 +136,10 @@ def test_play_shows_every_step_and_ends_in_the_mask_of_member_zero(session: Sess
     assert view.times[0] == 1.0 and view.log_snr[-1] == np.inf and len(view.times) == 4
     assert session.snapshot is not None and len(session.snapshot) == 1
     assert (session.snapshot.member(0) == reference(session, 1)[0]).all()
-    # The last step returns the clean mask itself.
-    assert (view.x[3] == view.x0[3]).all() and not (view.x[2] == view.x0[2]).all()
+    # The last step returns the clean mask itself; x is its foreground, x0 tells the classes apart as well.
+    for k, same in ((3, True), (2, False)):
+        _, certain = read_field(view.x0[k], 3)
+        assert np.allclose(2 * certain - 1, view.x[k], atol=0.01) is same
     assert text(session).startswith("One mask: ")
 
 
@@ -406,28 +410,32 @@ def test_a_mask_made_from_a_plain_layer_is_saved_in_its_own_voxels(model: Path, 
 
 def test_the_sample_brings_its_region_and_its_model(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     session = Session(inline=True)
-    asked: list[Any] = []
-
-    def found(name: Any) -> Path:
-        asked.append(name)
-        return model
-
     # The shipped model is too slow for a unit test of the wiring.
-    monkeypatch.setattr(opening, "find_model", found)
+    monkeypatch.setattr(opening, "models", lambda: {"other": model, "hippocampus-3d": model})
     assert commands.open_sample(session, "hippocampus")
     scan = find_sample("hippocampus")
-    assert asked == [scan.model] and session.roi == scan.roi and session.files == scan.paths
+    assert session.model_path == model and session.roi == scan.roi and session.files == scan.paths
     assert session.case is not None and session.case.channels == scan.channels
     assert not commands.open_sample(session, "femur") and "femur" in text(session)
 
 
-def test_a_sample_whose_model_draws_no_masks_opens_and_says_so() -> None:
+def test_a_sample_for_hints_brings_its_model_to_the_page_saliency(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, classifier = save_pair(tmp_path)
+    flat = save_nifti(tmp_path / "slice.nii.gz", gradient((20, 24, 1)), np.diag([-1.0, -1, -1, 1]))
+    sample = SampleScan("hint", "Hint", "", (flat,), (), ("C0",), "tiny", None, "")
+    monkeypatch.setattr(opening, "sample_scans", lambda: {"hint": sample})
+    monkeypatch.setattr(opening, "find_sample", lambda name: sample)
+    monkeypatch.setattr(opening, "hint_models", lambda: {"tiny": path})
+    monkeypatch.setattr(opening, "models", dict)
     session = Session(inline=True)
-    assert commands.open_sample(session, "brain-lesion")
-    assert session.model is not None and session.model.task == "image" and session.case is not None
-    for verb in ("play", "step", "grow"):
-        assert ["saliency" in sentence for sentence in session.blockers(verb)] == [True]
-    assert session.window() is not None, "pages that draw the window still can"
+    save_tiny(tmp_path / "volume.safetensors")
+    commands.choose_model(session, tmp_path / "volume.safetensors")
+    assert commands.open_sample(session, "hint")
+    assert session.hint_model is not None and session.hint_model.classifier == classifier
+    assert session.model is None, "one for volumes is of no use here"
+    assert not session.blockers("hint") and session.window() == (16, 16)
 
 
 def test_a_fitting_shipped_model_is_taken_with_the_first_scan(
@@ -438,7 +446,7 @@ def test_a_fitting_shipped_model_is_taken_with_the_first_scan(
     names = {"broken": "no", "flat": "flat", "hint": "hint", "hint-classifier": "hint"}
     shipped = {name: tmp_path / f"{stem}.safetensors" for name, stem in names.items()} | {"tiny": model}
     monkeypatch.setattr(opening, "shipped_models", lambda: shipped)
-    assert set(commands.models()) == set(shipped) - {"hint-classifier"}, "what guides a model is no choice by itself"
+    assert set(commands.models()) == {"flat", "tiny"}, "models of hints are for the page Saliency"
     session = Session(inline=True)
     commands.open_files(session, [scan])
     assert session.model_path == model and session.blockers("play") == []

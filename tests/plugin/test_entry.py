@@ -14,7 +14,8 @@ import pytest
 
 from diffseg.zoo import find_sample
 from napari_diffseg.__main__ import main
-from napari_diffseg.session import SampleSettings, session_for
+from napari_diffseg.session import session_for
+from napari_diffseg.state import SampleSettings
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pytestqt.qtbot import QtBot
 from diffseg.registry import knob, knobs
 from diffseg.sample import SAMPLERS
 from napari_diffseg import forms
-from napari_diffseg.session import SampleSettings
+from napari_diffseg.state import SampleSettings
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ def test_showing_tells_nobody_but_a_change_by_the_person_does(qtbot: QtBot) -> N
 def test_a_kind_of_setting_without_a_widget_is_refused(qtbot: QtBot) -> None:
     @dataclass(frozen=True)
     class Odd:
-        text: str = knob("a")
+        parts: bytes = knob(b"a")
 
-    with pytest.raises(TypeError, match="text"):
+    with pytest.raises(TypeError, match="parts"):
         forms.form(Odd)
 
 

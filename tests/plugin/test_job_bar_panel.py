@@ -9,7 +9,8 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtGui import QGuiApplication
 
 from napari_diffseg import commands
-from napari_diffseg.session import JobState, Message, Session
+from napari_diffseg.session import Session
+from napari_diffseg.state import JobState, Message
 from napari_diffseg.widgets.job_bar import JobBar, state_words, time_words
 from napari_diffseg.widgets.next_step import next_step
 from tiny_session import open_session

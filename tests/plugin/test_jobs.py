@@ -14,7 +14,7 @@ from pytestqt.qtbot import QtBot
 
 from diffseg.errors import CaseError
 from napari_diffseg.jobs import Job, Outcome
-from napari_diffseg.session import JobState
+from napari_diffseg.state import JobState
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from diffseg.plan import plan_for
 from napari_diffseg import layerdata
 from napari_diffseg.layerdata import Frame, frame_of
 from napari_diffseg.sampling import maps_of
-from napari_diffseg.session import MAP_NAMES, MaskState, TrajectoryView
+from napari_diffseg.state import MAP_NAMES, MaskState, TrajectoryView
 from oracle import tiny_card
 from plugin_cases import case_of
 from scans import affine_of, rotation

@@ -86,6 +86,14 @@ def test_a_scan_with_a_masks_name_but_too_many_values_stays_an_image(tmp_path: P
     assert reader.read(str(path))[0][2] == "image"
 
 
+def test_beside_a_scan_few_whole_numbers_make_a_mask_whatever_its_name(tmp_path: Path) -> None:
+    few, many = np.arange(120).reshape(4, 5, 6) % 16, np.arange(120).reshape(4, 5, 6) % 17
+    masks = {"anna": few.astype(np.uint8), "scan": many.astype(np.uint8), "soft": few.astype(np.float32)}
+    paths = [save_nifti(tmp_path / f"{name}.nii.gz", values, np.eye(4)) for name, values in masks.items()]
+    assert [reader.is_labels(path, named=False) for path in paths] == [True, False, False]
+    assert not any(reader.is_labels(path) for path in paths)
+
+
 def test_two_dimensional_files_are_read(tmp_path: Path) -> None:
     path = save_nifti(tmp_path / "slice.nii", gradient((6, 5, 1)))
     ((data, look, _),) = reader.read(str(path))

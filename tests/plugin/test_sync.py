@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pytestqt.qtbot import QtBot
 
 from diffseg.grid import Box
 from diffseg.nets.unet import UNet
-from napari_diffseg import commands, layerdata, reader, runs, samples, sync
+from napari_diffseg import commands, layerdata, opening, raters, reader, runs, samples, sync
 from napari_diffseg.layerdata import own
 from napari_diffseg.runs import live
 from napari_diffseg.session import Session, session_for
@@ -86,7 +87,7 @@ def test_a_run_adds_its_layers_and_moves_nothing_but_its_own_slider(viewer: View
     session.side_by_side = False
     commands.play(session)
     commands.grow_ensemble(session, 3)
-    assert roles(viewer) == ["scan", "x", "x0", "inner", "outer"]
+    assert roles(viewer) == ["scan", "x", "x0", "inner", "outer", "members"]
     assert view_of(viewer) == before and viewer.layers[0].contrast_limits == [5.0, 90.0]
     assert viewer.dims.current_step[1:] == (20, 20, 18)[0:1] + viewer.dims.current_step[2:]
     assert viewer.dims.axis_labels == ("step", "z", "y", "x")
@@ -141,8 +142,9 @@ def test_scan_and_trajectory_lie_side_by_side_until_there_are_results(viewer: Vi
     commands.step_once(session)
     assert viewer.canvas.grid.enabled and role(viewer, "x").blending == "opaque"
     commands.resume(session)
-    assert not viewer.canvas.grid.enabled and role(viewer, "x0").blending == "additive"
+    assert not viewer.canvas.grid.enabled and role(viewer, "x").blending == "additive"
     assert not role(viewer, "x").visible and role(viewer, "x0").visible
+    assert role(viewer, "x0").opacity < 1, "the anatomy shines through"
     commands.step_once(session)
     assert role(viewer, "x").visible and role(viewer, "x").opacity == 1
     assert not viewer.canvas.grid.enabled, "with results there, all stay on the scan"
@@ -160,10 +162,8 @@ def test_side_by_side_the_region_fills_the_views_and_the_camera_comes_back(
     assert camera.zoom == pytest.approx(0.9 * 300 / 16)
     commands.resume(session)
     assert (camera.center, camera.zoom) == before
-    commands.reset(session)
-    viewer.layers.remove(role(viewer, "inner"))
-    viewer.layers.remove(role(viewer, "outer"))
     commands.step_once(session)
+    commands.set_side_by_side(session, True)
     camera.zoom = 7.0
     commands.resume(session)
     assert camera.zoom == 7.0, "the person's own view is kept"
@@ -262,7 +262,7 @@ def test_renaming_layers_breaks_nothing(viewer: ViewerModel, session: Session) -
         layer.name = "mine"
     commands.grow_ensemble(session, 3)
     assert (role(viewer, "inner").data == session.maps.inner).all()  # type: ignore[union-attr]
-    assert roles(viewer) == ["scan", "inner", "outer"]
+    assert roles(viewer) == ["scan", "inner", "outer", "members"]
 
 
 def test_napari_s_eye_and_the_panels_ticks_are_one_choice(viewer: ViewerModel, session: Session) -> None:
@@ -304,7 +304,7 @@ def test_removing_everything_at_once_leaves_a_session_that_can_start_again(
     assert session.case is None and session.mask is None and session.shown == {"inner", "outer"}
     commands.open_files(session, [tmp_path / "T1.nii.gz"])
     commands.grow_ensemble(session, 2)
-    assert roles(viewer) == ["scan", "inner", "outer"]
+    assert roles(viewer) == ["scan", "inner", "outer", "members"]
 
 
 def test_a_new_scan_takes_the_place_of_the_old_one_and_its_results(
@@ -452,6 +452,70 @@ def test_planes_are_turned_to_and_known_with_and_without_a_step_axis(viewer: Vie
         commands.play(session)
 
 
+def test_from_3d_one_comes_back_to_the_slices_one_left(viewer: ViewerModel, session: Session) -> None:
+    commands.play(session)
+    viewer.dims.set_current_step(1, 7)
+    viewer.dims.set_current_step(2, 9)
+    for plane in ("axial", "sagittal"):
+        commands.set_plane(session, "3d")
+        viewer.scene.camera.center = (30.0, 3.0, 4.0)
+        commands.set_plane(session, plane)  # type: ignore[arg-type]
+        assert viewer.dims.current_step[1:3] == (7, 9)
+
+
+def test_a_pulled_side_snaps_to_the_window_of_the_model(viewer: ViewerModel, session: Session) -> None:
+    viewer.dims.set_current_step(0, 16)
+    commands.show_region_box(session, True)
+    commands.place_region(session, Box((14, 2, 3), (30, 10, 10)))
+    box = role(viewer, "region")
+    drag(box, lambda corners: np.where(corners == corners.max(axis=0), corners + (0, 7.2, 0), corners))
+    assert session.roi == Box((14, 2, 3), (30, 18, 10)), "15.2 voxels are nearly the 16 of the window"
+    drag(box, lambda corners: np.where(corners == corners.min(axis=0), corners - (0, 0, 2.0), corners))
+    assert session.roi == Box((14, 2, 1), (30, 18, 10)), "9 are not"
+    drag(box, lambda corners: np.where(corners == corners.max(axis=0), corners + (0, 0, 8.4), corners))
+    assert session.roi == Box((14, 2, 1), (30, 18, 17))
+
+
+def test_a_scale_bar_in_mm_is_shown_once_and_all_layers_agree_on_the_unit(
+    viewer: ViewerModel, session: Session
+) -> None:
+    bar = viewer.canvas.overlays.scale_bar
+    assert bar.visible and bar.gridded
+    commands.grow_ensemble(session, 2)
+    commands.show_region_box(session, True)
+    assert {str(unit) for layer in viewer.layers for unit in layer.units[-3:]} == {"millimeter"}
+    bar.visible = False
+    commands.open_sample(session, "hippocampus")
+    assert not bar.visible, "the person switched it off"
+
+
+def test_a_mask_opened_in_the_viewer_counts_as_a_readers(viewer: ViewerModel, session: Session, tmp_path: Path) -> None:
+    labels = np.zeros((36, 40, 44), np.uint8)
+    labels[5:9, 6:9, 7:9] = 1
+    affine = np.diag([-1.0, -1.0, -1.0, 1.0])
+    (data,) = reader.read_file(save_nifti(tmp_path / "seg_bob.nii.gz", labels, affine))
+    viewer.add_layer(Layer.create(*data))
+    assert list(session.raters) == ["seg_bob"] and session.raters["seg_bob"].sum() == labels.sum()
+    assert roles(viewer).count("rater") == 1, "its layer is there already"
+    (data,) = reader.read_file(save_nifti(tmp_path / "seg_else.nii.gz", labels[:-1], affine))
+    viewer.add_layer(Layer.create(*data))
+    assert list(session.raters) == ["seg_bob"]
+
+
+def test_added_readers_get_outlines_in_greys_of_their_own(
+    viewer: ViewerModel, session: Session, tmp_path: Path
+) -> None:
+    labels = np.zeros((36, 40, 44), np.uint8)
+    labels[5:9, 6:9, 7:9] = 1
+    affine = np.diag([-1.0, -1.0, -1.0, 1.0])
+    paths = [save_nifti(tmp_path / f"seg_{name}.nii.gz", labels, affine) for name in "ab"]
+    raters.add_raters(session, paths)
+    found = [layer for layer in viewer.layers if own(layer).get("role") == "rater"]
+    assert [layer.name for layer in found] == ["T1 · seg_a", "T1 · seg_b"]
+    assert all(layer.contour > 0 and layer.data.sum() == labels.sum() for layer in found)
+    assert not np.array_equal(found[0].get_color(1), found[1].get_color(1))
+
+
 def test_the_centre_of_the_view_is_a_voxel_of_the_scan(viewer: ViewerModel, session: Session) -> None:
     viewer.dims.set_current_step(0, 7)
     viewer.scene.camera.center = (0.0, 21.2, 3.6)
@@ -526,6 +590,47 @@ def test_results_lie_on_the_layer_of_another_reader(viewer: ViewerModel, model: 
     assert viewer.layers.extent.units is not None
 
 
+def test_scans_opened_one_by_one_become_the_channels_that_their_names_say(viewer: ViewerModel, tmp_path: Path) -> None:
+    save_tiny(tmp_path / "two.safetensors", replace(tiny_card(channels=2), channels=("T1", "FLAIR")))
+    session = sync.attach(viewer)
+    session.inline = True
+    commands.choose_model(session, tmp_path / "two.safetensors")
+    for name in ("a_t2.nii", "a_flair.nii", "a_t1.nii"):
+        viewer.add_layer(Layer.create(*reader.read(str(scan_file(tmp_path / name)))[0]))
+    assert session.case is not None and session.case.channels == ("a_t1", "a_flair")
+    assert not session.blockers("play") and roles(viewer) == ["scan"] * 3
+
+
+def test_changing_a_channel_keeps_the_readers_and_knows_the_files(viewer: ViewerModel, tmp_path: Path) -> None:
+    save_tiny(tmp_path / "two.safetensors", replace(tiny_card(channels=2), channels=("T1", "FLAIR")))
+    session = sync.attach(viewer)
+    session.inline = True
+    commands.choose_model(session, tmp_path / "two.safetensors")
+    paths = {name: scan_file(tmp_path / f"a_{name}.nii") for name in ("flair", "t1", "t2")}
+    labels = np.ones((20, 24, 18), np.uint8)
+    anna = save_nifti(tmp_path / "anna.nii", labels, np.diag([-1.0, -1.0, -1.0, 1.0]))
+    opening.open_any(session, [*paths.values(), anna])
+    layers = {layer.name: layer for layer in viewer.layers}
+    assert session.files == (paths["t1"], paths["flair"]) and not layers["a_t2"].visible
+    commands.use_layers(session, [layers["a_t1"], layers["a_t2"]])
+    assert session.case is not None and session.case.channels == ("a_t1", "a_t2")
+    assert session.files == (paths["t1"], paths["t2"]) and session.rater_files == (anna,)
+    assert list(session.raters) == ["anna"] and roles(viewer).count("rater") == 1
+    assert own(role(viewer, "rater"))["case"] is session.case
+
+
+def test_a_volume_opened_after_a_slice_is_looked_at_in_its_middle(
+    viewer: ViewerModel, model: Path, tmp_path: Path
+) -> None:
+    session = sync.attach(viewer)
+    session.inline = True
+    commands.open_files(session, [scan_file(tmp_path / "flat.nii", (30, 32, 1))])
+    commands.choose_model(session, model)
+    commands.open_files(session, [scan_file(tmp_path / "T1.nii", (36, 40, 44))])
+    assert viewer.dims.current_step[-3:] == (21, 19, 17) and session.roi == Box((14, 12, 10), (30, 28, 26))
+    assert [layer.visible for layer in viewer.layers] == [False, True]
+
+
 def test_two_scans_become_the_channels_of_one_case_without_being_shown_twice(
     viewer: ViewerModel, tmp_path: Path
 ) -> None:
@@ -591,7 +696,7 @@ def test_closing_the_dock_leaves_layers_and_no_callback(viewer: ViewerModel, mod
     for layer in viewer.layers:
         plain.add_layer(Layer.create(*layer.as_layer_data_tuple()))
     assert callbacks(viewer) == callbacks(plain)
-    assert {"scan", "x", "x0", "inner", "outer", "mask", "region"} == set(roles(viewer))
+    assert {"scan", "x", "x0", "inner", "outer", "mask", "region", "members"} == set(roles(viewer))
     session.step = 1
     viewer.layers.clear()
     assert session.case is not None, "nobody listens any more"

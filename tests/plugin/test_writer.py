@@ -19,7 +19,7 @@ from diffseg.case import Case
 from diffseg.grid import Box
 from diffseg.plan import SamplePlan, plan_for
 from napari_diffseg import layerdata, reader, writer
-from napari_diffseg.session import MaskState
+from napari_diffseg.state import MaskState
 from oracle import tiny_card
 from plugin_cases import gradient, scan_file
 from scans import affine_of, rotation

@@ -24,6 +24,8 @@ from diffseg.errors import PlanError
 from diffseg.registry import knob
 from diffseg.saliency.method import SALIENCY, Models, Need, Partial, Question, SaliencyMethod
 
+# Images that ``aug_smooth`` looks at: with and without a flip, at three brightnesses.
+SMOOTHED = 6
 # Operators that an import of torchvision has been seen to miss are two; more tries than this are in vain.
 _TRIES = 8
 
@@ -90,6 +92,12 @@ class Frozen(nn.Module):
         raise PlanError(f"The classifier has no layer {name!r}; choose one of, or one inside: {known}.")
 
 
+def width(layer: nn.Module) -> int:
+    """Channels of a layer's output: those of its last convolution, 0 where it has none."""
+    found = [m.out_channels for m in layer.modules() if isinstance(m, nn.Conv2d | nn.Conv1d)]
+    return found[-1] if found else 0
+
+
 @dataclass(frozen=True)
 class ActivationMap(SaliencyMethod):
     """What the four methods share. ``kind`` is the class of the package; ``layer`` the dotted name of a layer.
@@ -113,6 +121,10 @@ class ActivationMap(SaliencyMethod):
     def units(self, models: Models) -> int:
         """See ``SaliencyMethod``."""
         return 1
+
+    def passes(self, models: Models) -> int:
+        """See ``SaliencyMethod``."""
+        return SMOOTHED if self.aug_smooth else 1
 
     def partials(self, models: Models, x: Tensor, noise: Tensor, question: Question) -> Iterator[Partial]:
         """See ``SaliencyMethod``: one final map."""
@@ -166,6 +178,12 @@ class ScoreCAM(ActivationMap):
     """Channels weighted by the score that the image keeps when masked by them."""
 
     kind: ClassVar[str] = "ScoreCAM"
+
+    def passes(self, models: Models) -> int:
+        """See ``SaliencyMethod``: once more for each channel of the layer."""
+        assert models.classifier is not None
+        layer = dict(models.classifier.named_modules()).get(self.layer)
+        return super().passes(models) * (1 + (width(layer) if layer is not None else 0))
 
 
 @SALIENCY.add("layer-cam", "Layer-CAM of the classifier: finer in shallow layers")

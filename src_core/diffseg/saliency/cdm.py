@@ -105,6 +105,10 @@ class LabelDifference(SaliencyMethod):
         """See ``SaliencyMethod``."""
         return self.r
 
+    def passes(self, models: Models) -> int:
+        """See ``SaliencyMethod``: two walks, each guided or not."""
+        return (len(self.walk(models)) - 1) * (4 if self.strength else 2)
+
     def partials(self, models: Models, x: Tensor, noise: Tensor, question: Question) -> Iterator[Partial]:
         """See ``SaliencyMethod``: the sum over the steps so far and over the channels."""
         start, levels = self.start(models), self.walk(models)
@@ -163,6 +167,10 @@ class CDM(LabelDifference):
             return here, there
         zero = one_hot(question.background, len(here[0][1]), device)
         return here, [(self.tau, here[0][1]), (1 - self.tau, zero)]
+
+    def passes(self, models: Models) -> int:
+        """See ``LabelDifference``; mixed predictions take one more."""
+        return super().passes(models) + (self.r if self.mixture == "prediction" else 0)
 
     @property
     def gain(self) -> float:

@@ -110,6 +110,13 @@ class SaliencyMethod(ABC):
         """Number of partial maps that ``partials`` gives for a batch."""
 
     @abstractmethod
+    def passes(self, models: Models) -> int:
+        """Forward passes of a network that one draw of one image takes, told without making any.
+
+        Only ``models.times`` and the layers of ``models.classifier`` are asked, so networks without weights do.
+        """
+
+    @abstractmethod
     def partials(self, models: Models, x: Tensor, noise: Tensor, question: Question) -> Iterator[Partial]:
         """Maps of the batch ``x (B, C, H, W)``, each better than the one before; the last is final.
 

@@ -23,7 +23,10 @@ BINS = 256
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A mask ``(N, H, W)`` of the pixels strictly above the ``thresholds (N,)`` of their slices."""
+    """A mask ``(N, H, W)`` of the pixels strictly above the ``thresholds (N,)`` of their slices.
+
+    ``cut_map`` gives it in the shape of its map.
+    """
 
     mask: NDArray[np.bool_]
     thresholds: NDArray[np.float64]
@@ -73,6 +76,22 @@ def otsu_volume(mean: Map, first: Map) -> Cut:
     """Otsu per slice finds a foreground in every slice, also where there is nothing; one threshold need not."""
     threshold = otsu(mean)
     return Cut(mean > threshold, np.full(len(mean), threshold))
+
+
+def above(maps: Map, threshold: float) -> Cut:
+    """Every slice of ``maps (N, H, W)`` at one threshold, such as a person's."""
+    return Cut(maps > threshold, np.full(len(maps), threshold))
+
+
+def cut_map(mean: Map, first: Map, rule: str, threshold: float | None = None, largest: bool = False) -> Cut:
+    """The mask of a map ``(Z, Y, X)`` or ``(Y, X)``, in its shape, by a rule of ``THRESHOLDS`` or one ``threshold``.
+
+    ``first`` is the map of the first draw; with ``largest`` only the largest part of each slice stays.
+    """
+    maps, firsts = (m[None] if m.ndim == 2 else m for m in (mean, first))
+    cut = THRESHOLDS[rule](maps, firsts) if threshold is None else above(maps, threshold)
+    mask = largest_per_slice(cut.mask) if largest else cut.mask
+    return Cut(mask.reshape(mean.shape), cut.thresholds)
 
 
 def minmax(maps: Map) -> NDArray[np.float32]:

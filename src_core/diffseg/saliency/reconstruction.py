@@ -61,6 +61,10 @@ class Reconstruction(SaliencyMethod):
         """See ``SaliencyMethod``."""
         return len(self.moves(models))
 
+    def passes(self, models: Models) -> int:
+        """See ``SaliencyMethod``: guided steps ask both networks."""
+        return sum(2 if move.guided else 1 for move in self.moves(models))
+
     def partials(self, models: Models, x: Tensor, noise: Tensor, question: Question) -> Iterator[Partial]:
         """See ``SaliencyMethod``: ``sum_c |x - x'|``; 0 on the way there, the clean image in sight on the way back."""
         assert models.denoiser is not None

@@ -20,7 +20,7 @@ from diffseg.noise import Level, NoiseSchedule, TableSchedule
 from diffseg.preprocess import Prepared, prepare
 from diffseg.records import from_dict
 from diffseg.saliency.method import SALIENCY, WORDS, Models, Question, SaliencyMethod, SaliencyStep
-from diffseg.saliency.otsu import THRESHOLDS, largest_per_slice
+from diffseg.saliency.otsu import THRESHOLDS, cut_map
 from diffseg.saliency_plan import ExplainPlan
 
 # Images looked at together. A CPU gains little from batches, and smaller ones answer sooner.
@@ -62,7 +62,7 @@ class SaliencyRun:
         refuse_other_channels(case, checkpoint)
         self.plan, self.case, self.checkpoint, self.classifier = plan, case, checkpoint, classifier
         self.method = method_of(plan.method, plan.settings)
-        self.threshold = THRESHOLDS[plan.threshold]
+        THRESHOLDS[plan.threshold]  # an unknown one is told before anything is computed
         self.models = models_of(self.method, checkpoint, classifier)
         self.method.refuse(self.models)
         self.prepared: Prepared = prepare(case, checkpoint.card.rule, plan.box, checkpoint.card.spatial)
@@ -123,9 +123,8 @@ class SaliencyRun:
         The threshold is taken after the way back, so that the mask is exactly the voxels of the map above it.
         """
         mean, first = (self.on_scan(m) for m in (step.map, step.first))
-        cut = self.threshold(*(m[None] if m.ndim == 2 else m for m in (mean, first)))
-        mask = largest_per_slice(cut.mask) if self.plan.component == "largest" else cut.mask
-        return Explanation(mean, mask.reshape(mean.shape).astype(np.uint8), cut.thresholds)
+        cut = cut_map(mean, first, self.plan.threshold, largest=self.plan.component == "largest")
+        return Explanation(mean, cut.mask.astype(np.uint8), cut.thresholds)
 
 
 def method_of(name: str, settings: dict[str, Any]) -> SaliencyMethod:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import json
 import pickle
 from dataclasses import replace
@@ -27,6 +28,15 @@ def test_card_and_weights_come_back_unchanged(tmp_path: Path) -> None:
     assert again.card == card
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.network.parameters(), strict=True))
     assert read_card(path) == (card, again.sha256)
+
+
+def test_a_model_file_may_be_read_like_any_other_file(tmp_path: Path) -> None:
+    previous = os.umask(0o022)
+    try:
+        save_tiny(tmp_path / "tiny.safetensors")
+    finally:
+        os.umask(previous)
+    assert (tmp_path / "tiny.safetensors").stat().st_mode & 0o777 == 0o644
 
 
 def test_half_precision_weights_are_widened_on_loading(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary = _reserve(target)
         try:
             yield temporary
+            # Only now: a library may have put a file of its own in place of the one reserved.
+            temporary.chmod(_mode(target))
             _flush(temporary)
             os.replace(temporary, target)
             _flush(target.parent)
@@ -66,10 +68,12 @@ def _reserve(target: Path) -> Path:
         prefix=f".{target.name[: len(target.name) - len(suffix)]}.", suffix=suffix, dir=target.parent
     )
     os.close(handle)
-    temporary = Path(name)
-    # mkstemp makes private files; a result keeps the permissions of the file it replaces, or the usual ones.
-    temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
-    return temporary
+    return Path(name)
+
+
+def _mode(target: Path) -> int:
+    """Permissions of a result: those of the file it replaces, or the usual ones."""
+    return target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
 
 
 def _umask() -> int:

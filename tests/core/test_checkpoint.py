@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import json
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path

@@ -111,6 +111,18 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "cut": ("case", "hint_model"),
 }
 
+
+def dependents(changed: str) -> list[str]:
+    """The fields that a change of ``changed`` makes meaningless, those of these fields included, each once."""
+    found: list[str] = []
+    todo = [changed]
+    while todo:
+        source = todo.pop(0)
+        fresh = [name for name, sources in DEPENDS.items() if source in sources and name not in (*found, changed)]
+        found, todo = found + fresh, todo + fresh
+    return found
+
+
 # Compared by value, so that assigning what is already there tells nobody.
 VALUES = (
     "settings", "seed_locked", "roi", "region_box", "step", "follow", "side_by_side", "shown", "mode", "plane", "job",
@@ -200,10 +212,14 @@ class Session:
             self._clear_dependents(name)
 
     def _clear_dependents(self, changed: str) -> None:
-        """Observers of ``changed`` are told after this, and so find its dependents cleared."""
-        for name, sources in DEPENDS.items():
-            if changed in sources and name in self.__dict__:
-                setattr(self, name, _FIELDS[name].default)
+        """All of them are cleared before anybody is told, so that no observer finds some results without the rest."""
+        stale = [(name, self.__dict__[name]) for name in dependents(changed) if name in self.__dict__]
+        for name, _ in stale:
+            object.__setattr__(self, name, _FIELDS[name].default)
+        for name, old in stale:
+            new = _FIELDS[name].default
+            if not (old == new if name in VALUES else old is new):
+                getattr(self.events, name).emit(new, old)
 
     def blockers(self, verb: str) -> list[str]:
         """Sentences that say why ``verb`` cannot run now; empty when it can.

@@ -111,6 +111,17 @@ def test_what_depends_on_a_field_is_cleared_before_its_observers_are_told(source
         assert cleared is (source in sources), name
 
 
+def test_nobody_is_told_of_a_cleared_result_while_others_that_need_it_are_still_there() -> None:
+    session = Session()
+    session.case, session.hint_model = case_of((4, 4)), object()  # type: ignore[assignment]
+    session.saliency, session.cut = object(), object()  # type: ignore[assignment]
+    seen: list[tuple[object, ...]] = []
+    for signal in (session.events.saliency, session.events.cut):
+        signal.connect(lambda: seen.append((session.case, session.saliency, session.cut)))
+    session.case = None
+    assert seen == [(None, None, None)] * 2
+
+
 def test_every_verb_explains_itself_in_sentences() -> None:
     for verb in VERBS:
         for sentence in Session().blockers(verb):

@@ -79,9 +79,9 @@ class Watchdog:
             late = time.perf_counter() - self._heart.last
             if late > BLOCKED_MS / 1000 and self._heart.last != told:
                 told = self._heart.last
-                frame = sys._current_frames().get(self._gui)
-                lines = [line for line in traceback.format_stack(frame) if "/traceback.py" not in line]
-                print("late:", *(line.split("\n")[0].strip()[-110:] for line in lines[-14:]), sep="\n    ", flush=True)
+                stack = traceback.extract_stack(sys._current_frames().get(self._gui))
+                calls = (f"{Path(call.filename).stem}:{call.lineno} {call.name}" for call in reversed(stack))
+                print("late:", " < ".join(calls), flush=True)
 
 
 class Bench:

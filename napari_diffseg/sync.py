@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from napari.layers import Layer
+from napari.utils.transforms import Affine
 
 from diffseg.case import Case
 from diffseg.grid import Box
@@ -39,6 +40,8 @@ def attach(viewer: Any) -> Session:
     """The viewer's Session, mirrored in its layers. Every caller owes one ``commands.shutdown(session)``."""
     real = unwrapped(viewer)
     sync = _syncs.get(real)
+    # The first transform of all reads napari's table of units for half a second; better now than with a scan.
+    Affine(ndim=1)
     if sync is None or sync.users == 0:
         session = session_for(real)
         if session.case is None:

@@ -2,6 +2,7 @@
 # make test    the whole test suite under a virtual display           (ARGS="-k manifest" to choose tests)
 # make check   ruff, mypy and the import rules
 # make bench   the benchmarks
+# make screenshots    the pictures of the documentation, from the shipped models and samples
 #
 # Each does all the set-up it needs, system packages included.
 
@@ -9,7 +10,7 @@ export QT_API ?= pyqt6
 PYTHON_BIN := .venv/bin/python
 ARGS ?=
 
-.PHONY: demo test check bench setup samples clean
+.PHONY: demo test check bench screenshots setup samples clean
 
 demo: setup
 	@scripts/demo.sh $(ARGS)
@@ -25,6 +26,9 @@ check: setup
 bench: setup
 	@set -e; for file in $(wildcard benchmarks/*.py); do \
 		echo "== $$file"; scripts/under_xvfb.sh $(PYTHON_BIN) $$file; done
+
+screenshots: setup
+	@scripts/under_xvfb.sh $(PYTHON_BIN) scripts/screenshots.py $(ARGS)
 
 samples: setup
 	$(PYTHON_BIN) sample_data/make_samples.py

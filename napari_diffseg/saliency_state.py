@@ -74,7 +74,7 @@ class HintSettings:
     largest: bool = False
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class HintRequest:
     """Everything that decides a saliency map, frozen when the person asked for it."""
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+# napari imports it for the first layer with features, which would block the GUI thread; here it does not.
+import pandas  # noqa: F401
+
 from diffseg.branch import KeptSteps
 from diffseg.checkpoint import load_checkpoint
 from diffseg.devices import describe, release_memory

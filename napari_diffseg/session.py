@@ -139,7 +139,8 @@ OBSERVED = (
 )  # fmt: skip
 
 
-@dataclass(eq=False, kw_only=True)
+# No repr: psygnal asks for it when a partial is connected, and printing scans and networks takes half a second.
+@dataclass(eq=False, repr=False, kw_only=True)
 class Session:
     """See the module. Connect to ``session.events.<field>``; callbacks get ``(new, old)`` or fewer.
 

@@ -40,7 +40,7 @@ class SampleSettings:
     device: str = "auto"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Request:
     """Everything that decides a run, frozen when the person asked for it. Compare with ``same_run``."""
 
@@ -140,7 +140,7 @@ class Maps:
     mean: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MaskState:
     """The mask being corrected. ``labels (*S)`` uint8 is the very array of its layer, on the scan's grid."""
 

@@ -16,13 +16,14 @@ from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from napari.layers import Layer
+from napari.utils.transforms import Affine
 
 from diffseg.case import Case
 from diffseg.grid import Box
-from napari_diffseg import commands, layerdata, opening, raters
+from napari_diffseg import commands, keys, layerdata, opening, raters
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mirrors import MIRRORS, Mirror
-from napari_diffseg.preferences import preferred
+from napari_diffseg.preferences import prepare, wants_keys
 from napari_diffseg.session import Session, session_for, unwrapped
 from napari_diffseg.state import Plane
 
@@ -39,10 +40,12 @@ def attach(viewer: Any) -> Session:
     """The viewer's Session, mirrored in its layers. Every caller owes one ``commands.shutdown(session)``."""
     real = unwrapped(viewer)
     sync = _syncs.get(real)
+    # The first transform of all reads napari's table of units for half a second; better now than with a scan.
+    Affine(ndim=1)
     if sync is None or sync.users == 0:
         session = session_for(real)
         if session.case is None:
-            session.settings = preferred(session.settings)
+            prepare(session)
         sync = _syncs[real] = LayerSync(real, session)
     sync.users += 1
     return sync.session
@@ -71,6 +74,7 @@ class LayerSync:
         self.on(viewer.dims.events.ndisplay, self._on_turned)
         self.on(viewer.layers.events.inserted, self._on_inserted)
         self.on(viewer.layers.events.removed, self._on_removed)
+        self._keys = keys.bind(viewer) if wants_keys() else []
         self._adopt()
 
     @property
@@ -97,6 +101,8 @@ class LayerSync:
         for emitter, callback in reversed(self._connected):
             emitter.disconnect(callback)
         self._connected.clear()
+        if self.viewer is not None:
+            keys.unbind(self.viewer, self._keys)
         return True
 
     # ---- layers ----

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from diffseg.zoo import sample_scans
-from napari_diffseg import commands, opening, raters, whole_scan
+from napari_diffseg import commands, keys, opening, raters, whole_scan
 from napari_diffseg.region_cost import cost_words
 from napari_diffseg.verbs import hints_only
 from napari_diffseg.widgets.layer_choice import LayerChoice
@@ -120,7 +120,7 @@ class CasePanel(Panel):
         self.planes: dict[str, QPushButton] = {}
         group = QButtonGroup(self)
         for key, words, tip in PLANES:
-            made = button(words, tip, f"View: {words}")
+            made = button(words, keys.tip(tip, key) if key in keys.KEYS else tip, f"View: {words}")
             made.setCheckable(True)
             group.addButton(made)
             made.clicked.connect(lambda _=False, key=key: commands.set_plane(self.session, key))
@@ -133,7 +133,7 @@ class CasePanel(Panel):
         return holder
 
     def _connect(self) -> None:
-        self.open.clicked.connect(self._choose_files)
+        self.open.clicked.connect(self.choose_files)
         self.inputs.chosen.connect(lambda layers: commands.use_layers(self.session, layers))
         self.models.activated.connect(self._choose_model)
         self.card.clicked.connect(self._show_card)
@@ -143,7 +143,7 @@ class CasePanel(Panel):
         self.region.whole.clicked.connect(self._choose_whole)
         self.region.go.clicked.connect(lambda: commands.look_at(self.session))
         self.region.place.clicked.connect(lambda on: commands.show_region_box(self.session, on))
-        self.add.clicked.connect(self._choose_masks)
+        self.add.clicked.connect(self.choose_masks)
         self.hear("case", by=self._on_case)
         self.hear("model", by=self._on_model)
         self.hear("added_raters", "case", by=self._on_readers)
@@ -170,12 +170,14 @@ class CasePanel(Panel):
         """The viewer's layers changed."""
         self.inputs.reset_choices()
 
-    def _choose_files(self) -> None:
+    def choose_files(self) -> None:
+        """Ask for a scan's files and open them."""
         names, _ = QFileDialog.getOpenFileNames(self, "Open a scan", "", SCANS)
         if names:
             opening.open_any(self.session, [Path(name) for name in names])
 
-    def _choose_masks(self) -> None:
+    def choose_masks(self) -> None:
+        """Ask for masks of readers and add them."""
         names, _ = QFileDialog.getOpenFileNames(self, "Add readers' masks", "", SCANS)
         if names:
             raters.add_raters(self.session, [Path(name) for name in names])

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from diffseg.sample import SAMPLERS
-from napari_diffseg import commands, forms
+from napari_diffseg import commands, forms, keys
 from napari_diffseg.exporting import FORMATS, proposed_name
 from napari_diffseg.layerdata import line_color
 from napari_diffseg.state import SampleSettings, TrajectoryView
@@ -110,8 +110,11 @@ class DenoisePanel(Panel):
     def _build_branches(self) -> None:
         self.branch = button(
             "Branch here",
-            "What else could have come of this state? The same state, and the noise of another seed from here on. "
-            "Deterministic samplers go on as DDIM with eta 1.",
+            keys.tip(
+                "What else could have come of this state? The same state, and the noise of another seed from here "
+                "on. Deterministic samplers go on as DDIM with eta 1.",
+                "branch",
+            ),
         )
         self.export = button("Export", "Write what is shown here as an animation or a strip of pictures")
         self.formats = QMenu(self.export)
@@ -133,7 +136,7 @@ class DenoisePanel(Panel):
         )
         self.lock.clicked.connect(lambda on: commands.lock_seed(self.session, on))
         self.branch.clicked.connect(lambda: commands.branch_here(self.session))
-        self.formats.triggered.connect(lambda action: self._export(action.data()))
+        self.formats.triggered.connect(lambda action: self.choose_and_export(action.data()))
         self.hear("settings", "seed_locked", by=self._on_settings)
         self.hear("trajectory", "branches", by=self._on_lines)
         self.hear("step", "trajectory", by=self._on_step)
@@ -149,7 +152,8 @@ class DenoisePanel(Panel):
     def _set_own(self, name: str, value: Any) -> None:
         commands.set_settings(self.session, sampler_settings={**self.session.settings.sampler_settings, name: value})
 
-    def _export(self, suffix: str) -> None:
+    def choose_and_export(self, suffix: str) -> None:
+        """Ask for a file of this suffix and write what is shown."""
         kind = f"{FORMATS[suffix]} (*{suffix})"
         chosen, _ = QFileDialog.getSaveFileName(self, "Export", proposed_name(self.session, suffix), kind)
         if chosen:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING, ClassVar
 
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
-from napari_diffseg import commands
+from napari_diffseg import commands, keys
 from napari_diffseg.session import Session
 from napari_diffseg.sync import attach
 from napari_diffseg.widgets.case_panel import CasePanel
@@ -18,7 +19,7 @@ from napari_diffseg.widgets.denoise_panel import DenoisePanel
 from napari_diffseg.widgets.ensemble_panel import EnsemblePanel
 from napari_diffseg.widgets.job_bar import JobBar
 from napari_diffseg.widgets.mask_panel import MaskPanel
-from napari_diffseg.widgets.panel import Heard, Panel, deafen
+from napari_diffseg.widgets.panel import GAP, MARGIN, Heard, Panel, deafen, line
 from napari_diffseg.widgets.saliency_panel import SaliencyPanel
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ class Dock(QWidget):
         self.tabs.setTabBarAutoHide(True)
         self.tabs.setStyleSheet(TAB_STYLE)
         box.addWidget(self.tabs, 1)
+        self.about = line(name="What am I looking at?")
+        self.about.setContentsMargins(MARGIN, GAP, MARGIN, 0)
+        self.about.hide()
+        box.addWidget(self.about)
         box.addWidget(self.bar)
         self.setMinimumWidth(NARROWEST_PX)
         self.setAcceptDrops(True)
@@ -69,6 +74,8 @@ class Dock(QWidget):
     def _connect(self) -> None:
         self.bar.turned.connect(self.turn_to)
         self.bar.save_asked.connect(self._save)
+        self.bar.ask.toggled.connect(self._explain)
+        self.tabs.currentChanged.connect(self._explain)
         own: list[Heard] = [(getattr(self.session.events, field), self._on_results) for field in FIELDS]
         for signal, by in own:
             signal.connect(by)
@@ -91,6 +98,13 @@ class Dock(QWidget):
         panel = self.panels.get(MaskPanel.title)
         if isinstance(panel, MaskPanel):
             panel.choose_and_save()
+
+    def _explain(self, *_: object) -> None:
+        """Words on the page on display, and its keys, as long as they are asked for."""
+        if self.bar.ask.isChecked():
+            title, panel = list(self.panels.items())[self.tabs.currentIndex()]
+            self.about.setText(f"<b>{title}</b> {escape(panel.help)}<br><b>Keys</b> {keys.words_for(title)}")
+        self.about.setVisible(self.bar.ask.isChecked())
 
     def _on_results(self) -> None:
         for number, (title, panel) in enumerate(self.panels.items()):

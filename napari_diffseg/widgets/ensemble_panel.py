@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QWidget
 
 from diffseg.settling import wilson_half_width
-from napari_diffseg import commands, ensemble_commands, forms, masks
+from napari_diffseg import commands, ensemble_commands, forms, keys, masks
 from napari_diffseg.ensemble_layers import mode_of
 from napari_diffseg.layerdata import mode_color
 from napari_diffseg.state import SampleSettings
@@ -66,6 +66,7 @@ class EnsemblePanel(Panel):
         self.modes = Gallery()
         self.page.addWidget(self.modes, 2)
         self.aside = line("Click: show. Double-click: correct.", faint=True)
+        self.aside.setToolTip(keys.tip("One after the other", "mode"))
         self.page.addWidget(self.aside)
         self._build_sizes()
         self.page.addWidget(self._build_maps())
@@ -77,8 +78,8 @@ class EnsemblePanel(Panel):
         self.members = forms.form(SampleSettings, vars(self.session.settings), only=("members",))
         forms.on_change(self.members, lambda name, value: commands.set_settings(self.session, **{name: value}))
         spin = self.members["members"].native
-        self.grow = button("▶ Grow", "Draw masks up to this number; those there are stay")
-        self.stop = button("■ Stop", "Stop within one step; the masks so far stay", "Stop growing")
+        self.grow = button("▶ Grow", keys.tip("Draw masks up to this number; those there are stay", "grow"))
+        self.stop = button("■ Stop", keys.tip("Stop within one step; the masks so far stay", "cancel"), "Stop growing")
         adopt(self, self.members)
         slim(spin, self.grow, self.stop)
         top = row(QLabel("Members"), spin, self.grow, self.stop)
@@ -125,7 +126,7 @@ class EnsemblePanel(Panel):
         self.maps: dict[str, QCheckBox] = {}
         for number, (key, words, tip) in enumerate(MAPS):
             made = QCheckBox(words)
-            made.setToolTip(tip)
+            made.setToolTip(keys.tip(tip, key) if key in keys.KEYS else tip)
             made.clicked.connect(lambda on, key=key: commands.show_map(self.session, key, on))
             # Two contours above, three maps below.
             place = (0, 1 + number) if number < 2 else (1, number - 1)

@@ -6,7 +6,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFrame, QProgressBar, QSizePolicy
 
-from napari_diffseg import commands
+from napari_diffseg import commands, keys
 from napari_diffseg.session import Session
 from napari_diffseg.state import JobState
 from napari_diffseg.widgets.next_step import next_step
@@ -18,7 +18,9 @@ SIGNS = {"info": "", "warning": "⚠ ", "error": "⚠ "}
 
 
 class JobBar(Panel):
-    """``turned(str)`` names the page that the primary button leads to; ``save_asked`` wants a file name."""
+    """``turned(str)`` names the page that the primary button leads to; ``save_asked`` wants a file name; ``ask`` is
+    down while the page is to be explained.
+    """
 
     title = "Job"
     turned = Signal(str)
@@ -29,7 +31,11 @@ class JobBar(Panel):
         ruler.setFrameShape(QFrame.Shape.HLine)
         self.page.addWidget(ruler)
         self.state = line(name="State")
-        self.page.addWidget(self.state)
+        self.ask = small_button("?", "What am I looking at? And which keys are there?", "What am I looking at?")
+        self.ask.setCheckable(True)
+        top = row(self.state, self.ask)
+        top.setStretch(0, 1)
+        self.page.addLayout(top)
         self.primary = button("", "", "Next step")
         self.primary.setDefault(True)
         font = self.primary.font()
@@ -39,7 +45,7 @@ class JobBar(Panel):
         self.progress.setAccessibleName("Progress")
         self.progress.setTextVisible(True)
         self.progress.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.stop = small_button("■", "Stop within one step; what is finished stays", "Stop")
+        self.stop = small_button("■", keys.tip("Stop within one step; what is finished stays", "cancel"), "Stop")
         tools = row(self.primary, self.progress, self.stop)
         tools.setStretch(1, 1)
         self.page.addLayout(tools)

@@ -21,6 +21,11 @@ class MaskPanel(Panel):
     """See the module."""
 
     title = "Mask"
+    help = (
+        "One answer as a mask of your own, to correct with napari's brush, fill and eraser, and to save. It starts "
+        "from what is chosen here; the answer itself stays as it was. The file lies on the scan's own grid, and "
+        "beside it a text file tells which run it came from and whether it was edited."
+    )
 
     def _build(self) -> None:
         grid = QGridLayout()

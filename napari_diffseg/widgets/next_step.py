@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from diffseg.zoo import sample_scans
-from napari_diffseg import commands, saliency_commands
+from napari_diffseg import actions, commands, keys, saliency_commands
 from napari_diffseg.session import Session
 from napari_diffseg.verbs import hints_only
 
@@ -28,9 +28,9 @@ class NextStep:
 def next_step(session: Session) -> NextStep:
     """The obvious next thing in this state of the session."""
     if session.job.state == "running":
-        return NextStep("❚❚ Pause", "Wait after the step in progress", "", commands.pause)
+        return NextStep("❚❚ Pause", keys.tip("Wait after the step in progress", "play"), "", commands.pause)
     if session.job.state == "paused":
-        return NextStep("▶ Resume", "Go on", "", commands.resume)
+        return NextStep("▶ Resume", keys.tip("Go on", "play"), "", commands.resume)
     if session.case is None:
         return _open(session)
     if session.mask is not None:
@@ -38,12 +38,14 @@ def next_step(session: Session) -> NextStep:
     if session.snapshot is None and hints_only(session):
         return _hint(session)
     if session.snapshot is None:
-        return NextStep("▶ First mask", "Denoise to one mask", "Denoise", commands.play, _why(session, "play"))
+        return NextStep(
+            "▶ First mask", keys.tip("Denoise to one mask", "play"), "Denoise", commands.play, _why(session, "play")
+        )
     if len(session.snapshot) == 1 and session.settings.members > 1:
-        tip = f"Draw {session.settings.members} masks, to see what else it could be"
+        tip = keys.tip(f"Draw {session.settings.members} masks, to see what else it could be", "grow")
         return NextStep("▶ Grow", tip, "Ensemble", commands.grow_ensemble, _why(session, "grow"))
-    tip = "Take the mode on display, or else the most frequent one, as a mask to correct"
-    return NextStep("Make editable", tip, "Mask", _promote_first, _why(session, "promote"))
+    tip = keys.tip("Take the mode on display, or else the most frequent one, as a mask to correct", "edit")
+    return NextStep("Make editable", tip, "Mask", actions.edit_mask, _why(session, "promote"))
 
 
 def _open(session: Session) -> NextStep:
@@ -56,7 +58,7 @@ def _open(session: Session) -> NextStep:
 
 def _hint(session: Session) -> NextStep:
     if session.cut is None:
-        tip = "Map where the scan speaks for the class that is looked for"
+        tip = keys.tip("Map where the scan speaks for the class that is looked for", "hint")
         return NextStep("▶ Show saliency", tip, "Saliency", saliency_commands.explain, _why(session, "hint"))
     tip = "Take what is outlined as a mask to correct"
     return NextStep("Use hint as start", tip, "Mask", _promote_hint, _why(session, "promote"))
@@ -64,12 +66,6 @@ def _hint(session: Session) -> NextStep:
 
 def _promote_hint(session: Session) -> None:
     commands.promote(session, "saliency")
-
-
-def _promote_first(session: Session) -> None:
-    shown = f"mode:{session.mode}"
-    sources = dict(session.sources())
-    commands.promote(session, shown if shown in sources else next(iter(sources)))
 
 
 def _why(session: Session, verb: str) -> tuple[str, ...]:

@@ -34,10 +34,11 @@ Heard = tuple[Any, Callable[..., None]]
 class Panel(QWidget):
     """A page: ``_build`` makes widgets, ``_connect`` wires them, ``_on_<field>`` shows a field.
 
-    ``title`` is what its tab says.
+    ``title`` is what its tab says, ``help`` what one looks at here, in a few sentences.
     """
 
     title = ""
+    help = ""
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)

@@ -8,7 +8,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QLabel, QWidget
 
 from diffseg.raters import MATCH_IOU, Figures, RaterBoard
-from napari_diffseg import commands, ensemble_commands
+from napari_diffseg import commands, ensemble_commands, keys
 from napari_diffseg.ensemble_commands import listed
 from napari_diffseg.ensemble_state import READER_MAPS
 from napari_diffseg.session import Session
@@ -90,7 +90,7 @@ class ReadersSection(Folded):
         self.curve = SliceCurve("GED per slice", "Each axial slice by itself, self-pairs kept; click to go there")
         self.curve.picked.connect(lambda index: ensemble_commands.look_at_slice(self.session, index))
         self.body.addWidget(self.curve)
-        self.again = button("Compare", "Measure the masks against the readers again")
+        self.again = button("Compare", keys.tip("Measure the masks against the readers again", "compare"))
         slim(self.again)
         self.again.clicked.connect(lambda: ensemble_commands.compare_readers(self.session))
         self.buttons = TableButtons(self.session, "readers")

@@ -8,6 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QRadioButton, QSpinBox, QWidget
 
 from diffseg.grid import Box
+from napari_diffseg import keys
 from napari_diffseg.widgets.panel import GAP, button, enable, line, row, slim
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ class RegionBox(QWidget):
         for choice in (self.box, self.whole):
             choice.setProperty("tip", choice.toolTip())
             choice.setAutoExclusive(True)
-        self.place = button("Place", "Show the box in the view: drag it, pull its handles", "Place the region")
+        self.place = button(
+            "Place", keys.tip("Show the box in the view: drag it, pull its handles", "region"), "Place the region"
+        )
         self.place.setCheckable(True)
         self.centre = button("Centre", "The model's window around the centre of the view", "Centre the region")
         self.go = button("Go there", "Move the view to the middle of the region", "Go to the region")

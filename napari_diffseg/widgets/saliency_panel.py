@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFileDialog, QGridLayout, QLabel, QWidget
 
 from diffseg.saliency import SALIENCY, THRESHOLDS
-from napari_diffseg import commands, forms, masks, saliency_commands
+from napari_diffseg import commands, forms, keys, masks, saliency_commands
 from napari_diffseg.saliency_state import HintSettings, SaliencyCut
 from napari_diffseg.session import Session
 from napari_diffseg.widgets.histogram import Histogram
@@ -95,8 +95,12 @@ class SaliencyPanel(Panel):
         self.own: Container | None = None
 
     def _build_run(self) -> None:
-        self.run = button("▶ Show saliency", "Make the map of the region, slice by slice in a volume", "Show saliency")
-        self.stop = button("Stop", "Stop within one step; the map so far stays")
+        self.run = button(
+            "▶ Show saliency",
+            keys.tip("Make the map of the region, slice by slice in a volume", "hint"),
+            "Show saliency",
+        )
+        self.stop = button("Stop", keys.tip("Stop within one step; the map so far stays", "cancel"))
         self.cost = line(name="What the map would cost")
         self.page.addWidget(beside(self.cost, self.run, self.stop))
         self.hint = line(name="Why something cannot be done here", faint=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QSizePolicy, QSlider
 
-from napari_diffseg import commands, transport
+from napari_diffseg import commands, keys, transport
 from napari_diffseg.session import Session
 from napari_diffseg.widgets.panel import Panel, button, enable, line, row, say, slim, small_button
 
@@ -27,9 +27,9 @@ class TransportBar(Panel):
         self.page.setContentsMargins(0, 0, 0, 0)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.first = small_button("|◀", "To the starting noise", "First step")
-        self.back = button("◀ Back", "One step back", "Previous step")
+        self.back = button("◀ Back", keys.tip("One step back", "back"), "Previous step")
         self.play = button("▶ Play", "", "Play")
-        self.step = button("Step ▶", "The next step; it is computed if need be", "Next step")
+        self.step = button("Step ▶", keys.tip("The next step; it is computed if need be", "step"), "Next step")
         self.last = small_button("▶|", "To the newest step", "Newest step")
         self.reset = button("Reset", "Drop the trajectory and its branches, and start again from noise")
         slim(self.back, self.play, self.step, self.reset)
@@ -49,9 +49,11 @@ class TransportBar(Panel):
         self.page.addWidget(self.timeline)
         self.where = line(name="Step on display in words")
         self.follow = QCheckBox("Follow")
-        self.follow.setToolTip("Show each new step as it is computed")
+        self.follow.setToolTip(keys.tip("Show each new step as it is computed", "follow"))
         self.beside = QCheckBox("Side by side")
-        self.beside.setToolTip("Scan, x_t and x̂0 each in a view of its own; other layers are hidden meanwhile")
+        self.beside.setToolTip(
+            keys.tip("Scan, x_t and x̂0 each in a view of its own; other layers are hidden meanwhile", "beside")
+        )
         told = row(self.where, self.follow, self.beside)
         told.setStretch(0, 1)
         self.page.addLayout(told)
@@ -142,7 +144,9 @@ class TransportBar(Panel):
         blockers = [] if back or self.playback.isActive() else session.blockers(verb)
         words = {"running": "❚❚ Pause", "paused": "▶ Resume"}.get(state, "▶ Play")
         self.play.setText("❚❚ Pause" if self.playback.isActive() else words)
-        self.play.setProperty("tip", "Play back what is computed" if back else "Denoise to the mask, all steps")
+        self.play.setProperty(
+            "tip", "Play back what is computed" if back else keys.tip("Denoise to the mask, all steps", "play")
+        )
         enable(self.play, blockers)
         say(self.hint, blockers[0] if blockers else "")
 

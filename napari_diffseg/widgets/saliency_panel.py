@@ -273,8 +273,9 @@ class SaliencyPanel(Panel):
         cut = self.session.cut
         self.histogram.show_line(None if cut is None else cut.line)
         self.at.setEnabled(cut is not None)
-        gone = cut is None or self.session.case is None
-        self.above.setText("No map yet." if gone else cut_words(self.session, cut))
+        # The map goes before its cut when the scan is taken away.
+        there = None if self.session.case is None else cut
+        self.above.setText("No map yet." if there is None else cut_words(self.session, there))
         if cut is not None:
             self.at.blockSignals(True)
             self.at.setValue(cut.line)

@@ -1,8 +1,8 @@
 """Keys of the plugin, and how they come and go with it.
 
 napari reads no keys from a manifest, so they are bound to the viewer while it has a dock of ours. All are Shift with
-a letter that napari leaves free: Alt with a letter opens menus, and writes signs on a Mac; a button with the focus keeps
-arrows to itself.
+a letter that napari leaves free: Alt with a letter opens menus, and writes signs on a Mac; a button with the focus
+keeps arrows to itself.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def tip(words: str, name: str) -> str:
 
 def words_for(page: str) -> str:
     """The keys of a page and the one that stops a run, in a line."""
-    return ", ".join(f"{one.key} {one.words}" for one in KEYS.values() if one.page in (page, ""))
+    return " · ".join(f"{one.key} {one.words}" for one in KEYS.values() if one.page in (page, ""))
 
 
 def bind(viewer: Any) -> list[str]:

@@ -63,7 +63,6 @@ class Dock(QWidget):
         self.tabs.setStyleSheet(TAB_STYLE)
         box.addWidget(self.tabs, 1)
         self.about = line(name="What am I looking at?")
-        # Rich text would put the hat of x̂0 on its neighbour.
         self.about.setTextFormat(Qt.TextFormat.PlainText)
         self.about.setContentsMargins(MARGIN, GAP, MARGIN, 0)
         self.about.hide()

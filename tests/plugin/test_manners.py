@@ -137,3 +137,23 @@ def test_each_page_explains_itself_with_its_keys_and_keys_work_from_the_dock(
     assert not dock.about.isVisible()
     QTest.keyClick(dock, Qt.Key.Key_F, Qt.KeyboardModifier.ShiftModifier)
     assert dock.session.follow is False
+
+
+def test_closing_the_dock_frees_the_keys_and_the_palette_opens_it_again(
+    make_napari_viewer_proxy: Callable[..., Any], qtbot: QtBot
+) -> None:
+    from napari._app_model import get_app_model
+
+    viewer = make_napari_viewer_proxy(show=True)
+    outer, dock = viewer.window.add_plugin_dock_widget(menu.PLUGIN, menu.DOCK)
+    outer.hide()
+    assert len(viewer.keymap) == len(keys.KEYS)
+    outer.show()
+    viewer.window.remove_dock_widget(outer)
+    assert len(viewer.keymap) == 0
+    palette = get_app_model().commands
+    assert all(c.id in palette for c in MANIFEST.contributions.commands or [] if "menu:" in str(c.python_name))
+    palette.execute_command("napari-diffseg.grow").result()
+    again = menu._dock(viewer)
+    assert again is not dock and len(viewer.keymap) == len(keys.KEYS)
+    assert again.session.message.text.startswith("Open a scan first")

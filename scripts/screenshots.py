@@ -124,7 +124,6 @@ def film(camera: Camera) -> None:
     """The animation. A small window, since noise cannot be compressed."""
     session = camera.session
     camera.open("hippocampus")
-    commands.set_settings(session, steps=10)
     camera.do(lambda: commands.play(session))
     path = camera.folder / "trajectory.gif"
     camera.do(lambda: commands.export_trajectory(session, path))
@@ -146,7 +145,8 @@ def main() -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     camera = Camera(options.output)
     try:
-        for scene in (lesion, nodule, hippocampus, film):
+        # The volume first: napari's sliders keep traces of earlier ones.
+        for scene in (hippocampus, nodule, lesion, film):
             scene(camera)
     except DiffsegError as error:
         sys.stderr.write(f"The pictures stopped: {error}\n")

@@ -1,7 +1,8 @@
 """Keys of the plugin, and how they come and go with it.
 
 napari reads no keys from a manifest, so they are bound to the viewer while it has a dock of ours. All are Shift with
-a letter or an arrow, which napari leaves free (Alt with a letter opens menus, and writes signs on a Mac).
+a letter that napari leaves free: Alt with a letter opens menus, and writes signs on a Mac; a button with the focus
+keeps arrows to itself.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ KEYS: dict[str, Key] = {
     "coronal": Key("Shift+Y", "Case", "coronal", actions.look_coronal),
     "sagittal": Key("Shift+X", "Case", "sagittal", actions.look_sagittal),
     "play": Key("Shift+R", "Denoise", "play, pause", actions.play_or_pause),
-    "back": Key("Shift+Left", "Denoise", "step back", actions.step_back),
-    "step": Key("Shift+Right", "Denoise", "step", actions.step_forward),
+    "back": Key("Shift+J", "Denoise", "step back", actions.step_back),
+    "step": Key("Shift+K", "Denoise", "step", actions.step_forward),
     "branch": Key("Shift+B", "Denoise", "branch here", commands.branch_here),
     "follow": Key("Shift+F", "Denoise", "follow", actions.toggle_follow),
     "beside": Key("Shift+S", "Denoise", "side by side", actions.toggle_side_by_side),
@@ -53,7 +54,7 @@ def tip(words: str, name: str) -> str:
 
 def words_for(page: str) -> str:
     """The keys of a page and the one that stops a run, in a line."""
-    return ", ".join(f"{one.key} {one.words}" for one in KEYS.values() if one.page in (page, ""))
+    return " · ".join(f"{one.key} {one.words}" for one in KEYS.values() if one.page in (page, ""))
 
 
 def bind(viewer: Any) -> list[str]:

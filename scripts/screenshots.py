@@ -107,7 +107,7 @@ def hippocampus(camera: Camera) -> None:
 
 
 def nodule(camera: Camera) -> None:
-    """Denoise with a branch, its animation, and the comparison with readers."""
+    """Denoise with a branch, and the comparison with readers."""
     session = camera.session
     camera.open("lung-nodule")
     camera.do(lambda: commands.play(session))
@@ -115,10 +115,19 @@ def nodule(camera: Camera) -> None:
     camera.do(lambda: commands.branch_here(session))
     commands.show_step(session, 6)
     camera.take("denoise", "Denoise")
-    camera.do(lambda: commands.export_trajectory(session, camera.folder / "trajectory.gif"))
     camera.do(lambda: commands.grow_ensemble(session, MEMBERS))
     camera.compare()
     camera.take("readers", "Ensemble")
+
+
+def film(camera: Camera) -> None:
+    """The animation. A small window, since noise cannot be compressed."""
+    session = camera.session
+    camera.open("hippocampus")
+    camera.do(lambda: commands.play(session))
+    path = camera.folder / "trajectory.gif"
+    camera.do(lambda: commands.export_trajectory(session, path))
+    print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
 
 def lesion(camera: Camera) -> None:
@@ -136,7 +145,8 @@ def main() -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     camera = Camera(options.output)
     try:
-        for scene in (lesion, nodule, hippocampus):
+        # The volume first: napari's sliders keep traces of earlier ones.
+        for scene in (hippocampus, nodule, lesion, film):
             scene(camera)
     except DiffsegError as error:
         sys.stderr.write(f"The pictures stopped: {error}\n")

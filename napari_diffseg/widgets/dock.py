@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from typing import TYPE_CHECKING, ClassVar
 
 from qtpy.QtCore import QEvent, QObject, Qt
@@ -64,6 +63,7 @@ class Dock(QWidget):
         self.tabs.setStyleSheet(TAB_STYLE)
         box.addWidget(self.tabs, 1)
         self.about = line(name="What am I looking at?")
+        self.about.setTextFormat(Qt.TextFormat.PlainText)
         self.about.setContentsMargins(MARGIN, GAP, MARGIN, 0)
         self.about.hide()
         box.addWidget(self.about)
@@ -103,7 +103,7 @@ class Dock(QWidget):
         """Words on the page on display, and its keys, as long as they are asked for."""
         if self.bar.ask.isChecked():
             title, panel = list(self.panels.items())[self.tabs.currentIndex()]
-            self.about.setText(f"<b>{title}</b> {escape(panel.help)}<br><b>Keys</b> {keys.words_for(title)}")
+            self.about.setText(f"{panel.help}\nKeys: {keys.words_for(title)}")
         self.about.setVisible(self.bar.ask.isChecked())
 
     def _on_results(self) -> None:

@@ -394,7 +394,7 @@ def test_a_closed_dock_is_not_kept_alive(desk: Desk) -> None:
     assert [ref() for ref in panels] == [None] * len(panels)
 
 
-@pytest.mark.parametrize("title", ["Case", "Denoise", "Ensemble", "Mask"])
+@pytest.mark.parametrize("title", ["Case", "Denoise", "Ensemble", "Saliency", "Mask"])
 def test_every_page_fits_into_360_by_700_pixels_with_results_and_a_message(ready: Desk, title: str) -> None:
     session = ready.session
     for act in (commands.play, commands.grow_ensemble):

@@ -6,10 +6,11 @@ from typing import Any
 
 from napari_diffseg import ensemble_layers
 from napari_diffseg.ensemble_commands import columns
-from napari_diffseg.ensemble_state import READER_MAPS
-from napari_diffseg.layer_updates import replace, update
-from napari_diffseg.layerdata import LayerData, own
+from napari_diffseg.ensemble_state import READER_MAPS, Readers
+from napari_diffseg.layerdata import LayerData
+from napari_diffseg.picked_mirror import PickedMirror
 from napari_diffseg.stage import Stage
+from napari_diffseg.switched_mirror import SwitchedMirror
 
 
 class MembersMirror:
@@ -85,36 +86,10 @@ def _renew(layer: Any, data: LayerData) -> None:
             setattr(layer, key, look[key])
 
 
-class MemberMirror:
+class MemberMirror(PickedMirror):
     """The single mask that is picked out."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage, self.session = stage, stage.session
-        self._layer: Any = None
-        self._shown: Any = None
-        stage.on(self.session.events.member, self.refresh)
-        stage.on(self.session.events.snapshot, self.refresh)
-
-    def refresh(self) -> None:
-        data = self._data()
-        if data is None:
-            layer, self._layer = self._layer, None
-            if layer is not None:
-                self.stage.drop(layer)
-            return
-        shown = (self.session.snapshot, self.session.member)
-        if self._layer is None:
-            self._layer = next(iter(self.stage.find("member")), None)
-        if self._layer is None:
-            self._layer = self.stage.add(data, self.stage.top())
-        elif self._shown != shown:
-            replace(self._layer, data)
-        self._shown = shown
-
-    def removed(self, layer: Any) -> None:
-        if layer is self._layer:
-            self._layer = None
-            self.session.member = None
+    role = "member"
 
     def _data(self) -> LayerData | None:
         session, frame = self.session, self.stage.frame
@@ -126,66 +101,24 @@ class MemberMirror:
         return ensemble_layers.member_layer(position, session.modes, snapshot, maps, classes, case, frame)
 
 
-class ReadersMirror:
-    """Maps against the readers, switched on and off by ``session.shown`` or napari's eye."""
+class ReadersMirror(SwitchedMirror):
+    """Maps against the readers."""
+
+    names = READER_MAPS
 
     def __init__(self, stage: Stage) -> None:
-        self.stage, self.session = stage, stage.session
-        self._layers: dict[str, Any] = {}
-        self._busy = False
-        stage.on(self.session.events.readers, self.refresh)
-        stage.on(self.session.events.shown, self.refresh)
+        super().__init__(stage, stage.session.events.readers)
 
-    def refresh(self) -> None:
-        self._busy = True
-        try:
-            for name in READER_MAPS:
-                self._keep(name)
-        finally:
-            self._busy = False
+    def _record(self) -> Readers | None:
+        return self.session.readers
 
-    def removed(self, layer: Any) -> None:
-        for name, mine in list(self._layers.items()):
-            if mine is layer:
-                self._let_go(name)
-                self.session.shown = self.session.shown - {name}
+    def _has(self, name: str, record: Readers) -> bool:
+        return name in record.maps
 
-    def _keep(self, name: str) -> None:
-        readers, layer = self.session.readers, self._layers.get(name)
-        if readers is None:
-            if layer is not None:
-                self._let_go(name)
-                self.stage.drop(layer)
-        elif name not in self.session.shown or name not in readers.maps:
-            if layer is not None:
-                layer.visible = False
-        else:
-            self._show(name, layer)
-
-    def _show(self, name: str, layer: Any) -> None:
-        readers, case, frame = self.session.readers, self.session.case, self.stage.frame
-        if readers is None or case is None or frame is None:
-            return
-        layer = layer or next(iter(self.stage.find(name)), None)
-        data = ensemble_layers.reader_map_layer(name, readers, case, frame)
-        if layer is None:
-            layer = self.stage.add(data, self.stage.top())
-        elif own(layer).get("shown") is not readers:
-            update(layer, data)
-        own(layer)["shown"] = readers
-        if name not in self._layers:
-            self._layers[name] = layer
-            self.stage.on(layer.events.visible, self._on_visible)
-        layer.visible = True
-
-    def _on_visible(self, event: Any = None) -> None:
-        if not self._busy:
-            here = {name for name, layer in self._layers.items() if layer.visible}
-            self.session.shown = self.session.shown - (set(self._layers) - here) | here
-
-    def _let_go(self, name: str) -> None:
-        layer = self._layers.pop(name)
-        self.stage.off(layer.events.visible, self._on_visible)
+    def _data(self, name: str, record: Readers) -> LayerData:
+        case, frame = self.session.case, self.stage.frame
+        assert case is not None and frame is not None
+        return ensemble_layers.reader_map_layer(name, record, case, frame)
 
 
 class SliceMirror:

@@ -16,7 +16,6 @@ import json
 import subprocess
 import sys
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ class Study:
     """The variants of one table file."""
 
     def __init__(self, path: Path) -> None:
-        self.settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        self.settings = read_toml(path)
         self.home = path.resolve().parent
         self.base_path = (self.home / self.settings["base"]).resolve()
         self.base = read_toml(self.base_path)

@@ -7,51 +7,37 @@ from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import QEvent, QSize, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QGraphicsView, QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from diffseg.measurements import Distribution
-from napari_diffseg.widgets.panel import ink
+from napari_diffseg.widgets.plot import Plot
 
-LOWEST_PX, HIGHEST_PX = 56, 120
 # Dots nearer than one of so many parts of the axis are stacked.
 COLUMNS = 24
 DOT_PX = 6
 INTERVAL = QColor(127, 127, 127, 70)
 
 
-class DotPlot(pg.PlotWidget):
+class DotPlot(Plot):
     """``picked(position)`` tells which mask's dot was clicked, by its place among the values."""
 
     picked = Signal(int)
+    heights_px = (56, 120)
+    width_px = 160
+    grows = QSizePolicy.Policy.Expanding
 
     def __init__(self, name: str, tip: str, parent: QWidget | None = None) -> None:
-        super().__init__(parent, background=None, enableMenu=False)
-        self.setAccessibleName(name)
-        self.setToolTip(tip)
-        self.setMinimumHeight(LOWEST_PX)
-        self.setMaximumHeight(HIGHEST_PX)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
-        # A kept background would be that of the theme before.
-        self.setCacheMode(QGraphicsView.CacheModeFlag.CacheNone)
-        self._sample = QLabel(self)
-        self._sample.hide()
+        super().__init__(name, tip, parent)
         item = self.getPlotItem()
-        item.hideButtons()
-        # pyqtgraph makes this menu all the same, and as a window of its own.
-        item.ctrlMenu.setParent(self)
-        item.ctrlMenu.hide()
-        item.setMouseEnabled(x=False, y=False)
-        item.hideAxis("left")
-        item.getAxis("bottom").enableAutoSIPrefix(False)
         self._band = pg.LinearRegionItem(movable=False, brush=INTERVAL, pen=pg.mkPen(None))
         self._middle = pg.InfiniteLine(angle=90)
         self._dots = pg.ScatterPlotItem(size=DOT_PX, pen=pg.mkPen(None), hoverable=True)
         self._dots.sigClicked.connect(self._on_clicked)
         for part in (self._band, self._middle, self._dots):
             item.addItem(part)
-        self._paint_axes()
+        self._paint()
 
     def show_values(self, found: Distribution | None, colors: Sequence[str], scale: float = 1.0) -> None:
         """A dot per value, times ``scale``, in its colour; nothing for None."""
@@ -70,30 +56,11 @@ class DotPlot(pg.PlotWidget):
         self.setXRange(low, high, padding=0.04)
         self.setYRange(-0.6, max(float(y.max()) + 0.6, 3.0), padding=0)
 
-    def sizeHint(self) -> QSize:
-        """Small: what room there is, the layout gives."""
-        return QSize(160, LOWEST_PX)
-
-    def changeEvent(self, event: QEvent) -> None:
-        """Follow napari's theme."""
-        super().changeEvent(event)
-        if event.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange) and hasattr(self, "_dots"):
-            self._paint_axes()
-
-    def showEvent(self, event: QEvent) -> None:
-        """Take the colours of the theme, known from the first showing on."""
-        super().showEvent(event)
-        self._paint_axes()
-
     def _on_clicked(self, _: Any, points: Any, *__: Any) -> None:
         if len(points) > 0:
             self.picked.emit(int(points[0].data()))
 
-    def _paint_axes(self) -> None:
-        color = ink(self._sample)
-        axis = self.getPlotItem().getAxis("bottom")
-        axis.setPen(color)
-        axis.setTextPen(color)
+    def _paint_items(self, color: QColor) -> None:
         self._middle.setPen(pg.mkPen(color, width=1))
 
 

@@ -6,41 +6,27 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import QEvent, QSize, QTimer, Signal
-from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QWidget
 
-from napari_diffseg.widgets.panel import ink
+from napari_diffseg.widgets.plot import Plot
 
-LOWEST_PX, HIGHEST_PX = 110, 220
 BARS, LINE = "#56b4e9", "#d55e00"
 # While the line is dragged, the map is cut this often.
 THROTTLE_MS = 60
 
 
-class Histogram(pg.PlotWidget):
+class Histogram(Plot):
     """Bars over [0, 1], as the logarithm of their counts since most of a map is ground; ``moved(float)`` tells of
     the line, while the person drags it.
     """
 
     moved = Signal(float)
+    heights_px = (110, 220)
 
     def __init__(self, title: str, tip: str, parent: QWidget | None = None) -> None:
-        super().__init__(parent, background=None, enableMenu=False)
-        self.setAccessibleName(title)
-        self.setToolTip(tip)
-        self.setMinimumHeight(LOWEST_PX)
-        self.setMaximumHeight(HIGHEST_PX)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self._title = title
-        self._sample = QLabel(self)
-        self._sample.hide()
+        super().__init__(title, tip, parent, title)
         item = self.getPlotItem()
-        item.hideButtons()
-        # pyqtgraph makes this menu all the same, and as a window of its own.
-        item.ctrlMenu.setParent(self)
-        item.ctrlMenu.hide()
-        item.setMouseEnabled(x=False, y=False)
-        item.hideAxis("left")
         flat = {"x": [0.0, 1.0], "y": [0.0]}
         self._bars = pg.PlotCurveItem(**flat, stepMode="center", fillLevel=0, brush=BARS, pen=None)
         item.addItem(self._bars)
@@ -54,7 +40,7 @@ class Histogram(pg.PlotWidget):
         self._due.setInterval(THROTTLE_MS)
         self._due.timeout.connect(lambda: self.moved.emit(float(self.line.value())))
         self.setXRange(0, 1, padding=0.02)
-        self._paint_axes()
+        self._paint()
 
     def show_counts(self, counts: Sequence[int] | np.ndarray | None) -> None:
         """Bars of equal width over [0, 1], or none."""
@@ -68,29 +54,6 @@ class Histogram(pg.PlotWidget):
         if at is not None and not self.line.moving:
             self.line.setValue(min(max(at, 0.0), 1.0))
 
-    def sizeHint(self) -> QSize:
-        """Small: what room there is, the layout gives."""
-        return QSize(200, LOWEST_PX)
-
-    def changeEvent(self, event: QEvent) -> None:
-        """Follow napari's theme."""
-        super().changeEvent(event)
-        if event.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange) and hasattr(self, "_due"):
-            self._paint_axes()
-
-    def showEvent(self, event: QEvent) -> None:
-        """Take the colours of the theme, known from the first showing on."""
-        super().showEvent(event)
-        self._paint_axes()
-
     def _on_dragged(self) -> None:
         if not self._due.isActive():
             self._due.start()
-
-    def _paint_axes(self) -> None:
-        color = ink(self._sample)
-        item = self.getPlotItem()
-        item.setTitle(self._title, color=color.name(), size=f"{max(7, self.font().pointSize() - 1)}pt")
-        axis = item.getAxis("bottom")
-        axis.setPen(color)
-        axis.setTextPen(color)

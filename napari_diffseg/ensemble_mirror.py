@@ -42,7 +42,7 @@ class MembersMirror:
         self._shown = found
         layer = self._layer or next(iter(self.stage.find("members")), None)
         if layer is None:
-            layer = self.stage.add(data, self.stage.top(), soon=True)
+            layer = self.stage.add(data, self.stage.top())
             layer.editable = False
         else:
             _renew(layer, data)

@@ -37,7 +37,7 @@ class PickedMirror(ABC):
         if self._layer is None:
             self._layer = next(iter(self.stage.find(self.role)), None)
         if self._layer is None:
-            self._layer = self.stage.add(data, self.stage.top(), soon=True)
+            self._layer = self.stage.add(data, self.stage.top())
         elif self._shown != shown:
             replace(self._layer, data)
         self._shown = shown

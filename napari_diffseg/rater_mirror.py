@@ -28,7 +28,7 @@ class RaterMirror:
         for name, labels in added:
             if name not in self._shown and name not in here:
                 data = layerdata.rater_layer(name, labels, numbers[name], case, frame, layerdata.RATER_PIXELS)
-                self.stage.add(data, self.stage.top(), soon=True)
+                self.stage.add(data, self.stage.top())
             self._shown.add(name)
 
     def _belongs(self, layer: Any, case: Case) -> bool:

@@ -52,7 +52,7 @@ class SaliencyMirror:
         data = self._data(shown)
         layer = layer or next(iter(self.stage.find(role)), None)
         if layer is None:
-            layer = self.stage.add(data, self._below(role), soon=True)
+            layer = self.stage.add(data, self._below(role))
         else:
             update(layer, data)
         self._layers[role] = layer

@@ -32,15 +32,9 @@ class Shelf:
         """Whether a layer is still to be put in."""
         return any(layer is one for one in self._waiting)
 
-    def put(self, data: LayerData, below: Any = None, soon: bool = False) -> Any:
-        """Make a layer and put it on top, or below another; nothing else changes on screen.
-
-        ``soon``: in a turn of its own.
-        """
+    def put(self, data: LayerData, below: Any = None) -> Any:
+        """Make a layer and put it on top, or below another, in a turn of its own; nothing else changes on screen."""
         layer = made(data)
-        if not soon:
-            self._insert(layer, below)
-            return layer
         self._waiting.append(layer)
         self._turns.soon(partial(self._take_in, layer, below))
         return layer
@@ -52,6 +46,14 @@ class Shelf:
         elif layer in self._viewer().layers:
             with self._undisturbed():
                 self._viewer().layers.remove(layer)
+
+    def activate(self, layer: Any, mode: str | None = None) -> None:
+        """Make a layer the one that the mouse acts on; nothing if it is gone."""
+        viewer = self._viewer()
+        if viewer is not None and layer in viewer.layers:
+            viewer.layers.selection.active = layer
+            if mode is not None:
+                layer.mode = mode
 
     def clear(self) -> None:
         """Forget what waits."""
@@ -67,18 +69,12 @@ class Shelf:
         layers = self._viewer().layers
         index = layers.index(below) if below is not None and below in layers else len(layers)
         if len(layers) == 0:
-            layers.insert(index, layer)  # the first layer of all may well be looked at
+            # The first layer of all may well be looked at and chosen, in two turns.
+            _insert_unchosen(layers, index, layer)
+            self._turns.soon(partial(self.activate, layer))
             return
-        selection = layers.selection
-        chosen, active = set(selection), selection.active
-        # napari selects what is new. Nobody is told, since that would make and draw controls for nothing.
-        with self._undisturbed(), selection.events.blocker_all():
-            layers.insert(index, layer)
-            if active is not None:
-                selection.active = active
-            else:
-                selection.clear()
-                selection.update(chosen)
+        with self._undisturbed():
+            _insert_unchosen(layers, index, layer)
 
     @contextmanager
     def _holding(self) -> Iterator[None]:
@@ -105,6 +101,18 @@ class Shelf:
             _select(viewer.layers, chosen, active)
 
 
+def _insert_unchosen(layers: Any, index: int, layer: Any) -> None:
+    """napari selects what is new. Nobody is told, since that would make and draw controls for nothing."""
+    selection = layers.selection
+    chosen, active = set(selection), selection.active
+    with selection.events.blocker_all():
+        layers.insert(index, layer)
+        selection.active = active
+        if active is None:
+            selection.clear()
+            selection.update(chosen)
+
+
 def _select(layers: Any, chosen: set[Any], active: Any) -> None:
     """What was chosen, as far as it is there."""
     selection = layers.selection
@@ -126,15 +134,20 @@ def made(data: LayerData) -> Any:
         layer.contour = contour
     if kind == "labels" and own(layer).get("role") != "mask":
         layer.editable = False
-        _without_polygon(layer)
+        _without_tools(layer)
     return layer
 
 
-def _without_polygon(layer: Any) -> None:
-    """Without the visuals of napari's polygon tool, which take longer to make than the labels themselves; they come
-    with the right to edit. napari has no public name for them, so a version without them is no trouble.
+def _without_tools(layer: Any) -> None:
+    """Without the visuals of napari's brush and polygon, which take longer to make than the labels themselves; they
+    come with the right to edit. napari has no public name for them, so a version without them is no trouble.
     """
-    polygon = getattr(layer, "_overlays", {}).get("polygon")
-    if polygon is not None:
-        polygon.visible = False
-        layer.events.editable.connect(lambda event: setattr(polygon, "visible", bool(layer.editable)))
+    found = getattr(layer, "_overlays", {})
+    tools = [found[name] for name in ("polygon", "brush_stroke") if name in found]
+
+    def follow(event: Any = None) -> None:
+        for tool in tools:
+            tool.visible = bool(layer.editable)
+
+    follow()
+    layer.events.editable.connect(follow)

@@ -92,11 +92,15 @@ class SideBySide:
             self.session.side_by_side = False
 
     def _enter(self) -> None:
-        """Each piece in a turn of its own, after the layers that wait."""
-        if self._compared() and not self._on:
+        """Each piece in a turn of its own, after the layers that wait; those are shown when they have their views."""
+        compared = self._compared()
+        if compared and not self._on:
             self._on = True
-            self.stage.soon(self._gather)
-            self.stage.soon(self._part)
+            for layer in compared:
+                if self.stage.slider(layer) is None:
+                    show(layer, False)
+            for piece in (self._gather, self._part):
+                self.stage.soon(piece)
 
     def _gather(self) -> None:
         if not self._on or self._gathered:
@@ -106,7 +110,6 @@ class SideBySide:
         for layer in self._hidden:
             show(layer, False)
         for layer in self._compared():
-            show(layer, True)
             if layer.opacity == FAINT:
                 layer.opacity = 1.0
             if layer.blending == "additive":
@@ -114,7 +117,7 @@ class SideBySide:
 
     def _part(self) -> None:
         if self._gathered and not self._parted:
-            self._parted = self.stage.side_by_side(True, self._box())
+            self._parted = self.stage.side_by_side(True, self._box(), self._compared())
             if not self._parted:
                 self._on = False  # the person has a grid already
                 self._restore()

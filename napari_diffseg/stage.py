@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from diffseg.grid import Box
@@ -38,9 +38,9 @@ class Stage(Protocol):
         """Disconnect again."""
         ...
 
-    def add(self, data: LayerData, below: Any = None, soon: bool = False) -> Any:
-        """Make a layer on top, or below another; ``soon``: in a turn of the event loop of its own, so that several
-        do not hold up the screen.
+    def add(self, data: LayerData, below: Any = None) -> Any:
+        """Make a layer on top, or below another. It comes in a turn of the event loop of its own, so that several
+        do not hold up the screen, but counts as there from now on.
         """
         ...
 
@@ -85,8 +85,8 @@ class Stage(Protocol):
         """``(axis of the case, current voxel)`` of each spatial axis that is not displayed."""
         ...
 
-    def side_by_side(self, on: bool, box: Box | None = None) -> bool:
-        """Every layer in a view of its own filled by ``box``, or all in one; tells whether that is a
-        change.
+    def side_by_side(self, on: bool, box: Box | None = None, hidden: Sequence[Any] = ()) -> bool:
+        """Every visible layer in a view of its own filled by ``box``, those of ``hidden`` as well, which are shown
+        then; or all in one. Tells whether that is a change.
         """
         ...

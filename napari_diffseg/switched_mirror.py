@@ -58,7 +58,7 @@ class SwitchedMirror(ABC):
     def _show(self, name: str, record: Any) -> None:
         layer = self._layers.get(name) or next(iter(self.stage.find(name)), None)
         if layer is None:
-            layer = self.stage.add(self._data(name, record), self.stage.top(), soon=True)
+            layer = self.stage.add(self._data(name, record), self.stage.top())
         elif own(layer).get("shown") is not record:
             update(layer, self._data(name, record))
         own(layer)["shown"] = record

@@ -19,7 +19,7 @@ from napari.utils.transforms import Affine
 
 from diffseg.case import Case
 from diffseg.grid import Box
-from napari_diffseg import commands, keys, layerdata, opening, raters
+from napari_diffseg import commands, keys, layerdata, opening, raters, warming
 from napari_diffseg.layer_updates import show
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mirrors import MIRRORS, Mirror
@@ -63,7 +63,7 @@ class LayerSync:
         self._connected: list[tuple[Any, Callable[..., Any]]] = []
         self._turns = Turns(lambda: session.inline)
         self._shelf = Shelf(self._viewer_ref, self._turns)
-        self._views = Views(self._viewer_ref, self._world_of)
+        self._views = Views(self._viewer_ref, self._turns, self._world_of)
         # Where the slices stood before 3D, whose camera napari takes for a wish to move them.
         self._point: tuple[float, ...] | None = None
         self._scaled = False
@@ -76,6 +76,8 @@ class LayerSync:
         self.on(viewer.layers.events.removed, self._on_removed)
         self._keys = keys.bind(viewer) if wants_keys() else []
         self._adopt()
+        if not session.inline:
+            warming.warm_scale_bar(self._viewer_ref, self._turns.soon)
 
     @property
     def viewer(self) -> Any:
@@ -103,6 +105,7 @@ class LayerSync:
         self._connected.clear()
         self._turns.clear()
         self._shelf.clear()
+        warming.end(self._viewer_ref)
         if self.viewer is not None:
             keys.unbind(self.viewer, self._keys)
         return True
@@ -114,9 +117,9 @@ class LayerSync:
         """Layers of the viewer, bottom first, and then those that wait to be put in."""
         return self._shelf.layers
 
-    def add(self, data: LayerData, below: Any = None, soon: bool = False) -> Any:
-        """Make a layer on top, or below another; ``soon``, where it need not be there at once."""
-        return self._shelf.put(data, below, soon)
+    def add(self, data: LayerData, below: Any = None) -> Any:
+        """Make a layer on top, or below another; it comes in a turn of its own."""
+        return self._shelf.put(data, below)
 
     def drop(self, layer: Any) -> None:
         """Take a layer of ours away; nothing if it is gone."""
@@ -145,12 +148,7 @@ class LayerSync:
 
     def activate(self, layer: Any, mode: str | None = None) -> None:
         """Make a layer the one that the mouse acts on; only when the person asked for it."""
-        if self._shelf.waits(layer):
-            self._turns.soon(partial(self.activate, layer, mode))
-        elif layer in self.layers:
-            self.viewer.layers.selection.active = layer
-            if mode is not None:
-                layer.mode = mode
+        self._turns.soon(partial(self._shelf.activate, layer, mode))
 
     # ---- dims and camera ----
 
@@ -225,11 +223,9 @@ class LayerSync:
             self.activate(layer)
             self.viewer.window.add_plugin_dock_widget("napari", "Features table widget")
 
-    def side_by_side(self, on: bool, box: Box | None = None) -> bool:
-        """Every layer in a view of its own, filled by ``box``, or all in one as before; tells whether that is
-        a change.
-        """
-        return self._views.turn(on, box)
+    def side_by_side(self, on: bool, box: Box | None = None, hidden: Sequence[Any] = ()) -> bool:
+        """A view for each layer, those that are ``hidden`` so far included, or one for all as before; see ``Views``."""
+        return self._views.turn(on, box, hidden)
 
     @property
     def frame(self) -> layerdata.Frame | None:
@@ -265,11 +261,11 @@ class LayerSync:
             if own(layer).get("role") in ("scan", "rater"):
                 show(layer, False)
         others = () if rest is None else layerdata.scan_layers(replace(rest, raters={}))
-        unused = [self.add((values, {**look, "visible": False}, kind), soon=True) for values, look, kind in others]
+        unused = [self.add((values, {**look, "visible": False}, kind)) for values, look, kind in others]
         added = []
         for values, look, kind in layerdata.scan_layers(case):
             outline = {"contour": layerdata.RATER_PIXELS} if kind == "labels" else {}
-            added.append(self.add((values, look | outline, kind), soon=True))
+            added.append(self.add((values, look | outline, kind)))
         for layer, file in (*zip_longest(unused, rest_files), *zip(added, self.session.files, strict=False)):
             own(layer)["file"] = file
         self.scan_shown_by(added[: len(case.channels)])

@@ -58,7 +58,7 @@ class TrajectoryMirror:
                 self._layers[which] = old
             else:
                 new = True
-                self._layers[which] = self.stage.add(data, self.stage.top(), soon=True)
+                self._layers[which] = self.stage.add(data, self.stage.top())
         if new:
             self.stage.soon(self._on_step)
 
@@ -141,7 +141,7 @@ class BranchMirror:
             left = [la for la in self.stage.find(own_role(which)) if own(la).get("letter") == branch.letter]
             if left and left[0].data is not data[0]:
                 replace(left[0], data)
-            layers[which] = left[0] if left else self.stage.add(data, self.stage.top(), soon=True)
+            layers[which] = left[0] if left else self.stage.add(data, self.stage.top())
 
     def _drop(self, letter: str) -> None:
         del self._made[letter]

@@ -78,6 +78,8 @@ class Dock(QWidget):
         self.bar.save_asked.connect(self._save)
         self.bar.ask.toggled.connect(self._explain)
         self.tabs.currentChanged.connect(self._explain)
+        self.tabs.currentChanged.connect(self._wake)
+        self._wake()
         own: list[Heard] = [(getattr(self.session.events, field), self._on_results) for field in FIELDS]
         for signal, by in own:
             signal.connect(by)
@@ -89,6 +91,14 @@ class Dock(QWidget):
         titles = list(self.panels)
         if title in titles:
             self.tabs.setCurrentIndex(titles.index(title))
+
+    def _wake(self, *_: object) -> None:
+        """Only the page on display follows what happens; the others catch up when they are turned to."""
+        for number, panel in enumerate(self.panels.values()):
+            if number == self.tabs.currentIndex():
+                panel.wake()
+            else:
+                panel.sleep()
 
     def reset_choices(self, *_: object) -> None:
         """napari calls this when its layers change."""

@@ -14,11 +14,14 @@ from napari_diffseg.turns import Turns
 
 
 class Shelf:
-    """Layers of one viewer. One that waits to be put in counts as there for everybody but napari."""
+    """Layers of one viewer. One that waits to be put in counts as there for everybody but napari, one that waits to be
+    taken out as gone.
+    """
 
     def __init__(self, viewer: Callable[[], Any], turns: Turns) -> None:
         self._viewer, self._turns = viewer, turns
         self._waiting: list[Any] = []
+        self._leaving: list[Any] = []
         # Whether layers and dims are changing by our own doing.
         self.held = False
 
@@ -26,11 +29,13 @@ class Shelf:
     def layers(self) -> list[Any]:
         """Layers of the viewer, bottom first, and then those that wait."""
         viewer = self._viewer()
-        return [] if viewer is None else [*viewer.layers, *self._waiting]
+        if viewer is None:
+            return []
+        return [*(la for la in viewer.layers if not _among(self._leaving, la)), *self._waiting]
 
     def waits(self, layer: Any) -> bool:
         """Whether a layer is still to be put in."""
-        return any(layer is one for one in self._waiting)
+        return _among(self._waiting, layer)
 
     def put(self, data: LayerData, below: Any = None) -> Any:
         """Make a layer and put it on top, or below another, in a turn of its own; nothing else changes on screen."""
@@ -40,12 +45,12 @@ class Shelf:
         return layer
 
     def drop(self, layer: Any) -> None:
-        """Take a layer away; nothing if it is gone."""
+        """Take a layer away, in a turn of its own; nothing if it is gone."""
         if self.waits(layer):
-            self._waiting = [one for one in self._waiting if one is not layer]
-        elif layer in self._viewer().layers:
-            with self._undisturbed():
-                self._viewer().layers.remove(layer)
+            self._waiting = _without(self._waiting, layer)
+        else:
+            self._leaving.append(layer)
+            self._turns.soon(partial(self._take_out, layer))
 
     def activate(self, layer: Any, mode: str | None = None) -> None:
         """Make a layer the one that the mouse acts on; nothing if it is gone."""
@@ -58,12 +63,22 @@ class Shelf:
     def clear(self) -> None:
         """Forget what waits."""
         self._waiting.clear()
+        self._leaving.clear()
 
     def _take_in(self, layer: Any, below: Any) -> None:
         if self._viewer() is None or not self.waits(layer):
             return  # dropped meanwhile
-        self._waiting = [one for one in self._waiting if one is not layer]
+        self._waiting = _without(self._waiting, layer)
         self._insert(layer, below)
+        for tool in _tools(layer) if layer.editable else ():
+            self._turns.soon(partial(setattr, tool, "visible", True))
+
+    def _take_out(self, layer: Any) -> None:
+        viewer = self._viewer()
+        self._leaving = _without(self._leaving, layer)
+        if viewer is not None and layer in viewer.layers:
+            with self._undisturbed():
+                viewer.layers.remove(layer)
 
     def _insert(self, layer: Any, below: Any) -> None:
         layers = self._viewer().layers
@@ -132,22 +147,33 @@ def made(data: LayerData) -> Any:
     layer = Layer.create(values, look, kind)
     if contour:
         layer.contour = contour
-    if kind == "labels" and own(layer).get("role") != "mask":
-        layer.editable = False
-        _without_tools(layer)
+    if kind == "labels":
+        tools = _tools(layer)
+        for tool in tools:
+            tool.visible = False
+        if own(layer).get("role") != "mask":
+            layer.editable = False
+            layer.events.editable.connect(partial(_follow, layer, tools))
     return layer
 
 
-def _without_tools(layer: Any) -> None:
-    """Without the visuals of napari's brush and polygon, which take longer to make than the labels themselves; they
-    come with the right to edit. napari has no public name for them, so a version without them is no trouble.
+def _tools(layer: Any) -> list[Any]:
+    """The visuals of napari's brush and polygon, which take longer to make than the labels themselves, and only serve
+    those who draw. napari has no public name for them, so a version without them is no trouble.
     """
     found = getattr(layer, "_overlays", {})
-    tools = [found[name] for name in ("polygon", "brush_stroke") if name in found]
+    return [found[name] for name in ("polygon", "brush_stroke") if name in found]
 
-    def follow(event: Any = None) -> None:
-        for tool in tools:
-            tool.visible = bool(layer.editable)
 
-    follow()
-    layer.events.editable.connect(follow)
+def _follow(layer: Any, tools: list[Any], event: Any = None) -> None:
+    """The tools come with the right to edit."""
+    for tool in tools:
+        tool.visible = bool(layer.editable)
+
+
+def _among(layers: list[Any], layer: Any) -> bool:
+    return any(layer is one for one in layers)
+
+
+def _without(layers: list[Any], layer: Any) -> list[Any]:
+    return [one for one in layers if one is not layer]

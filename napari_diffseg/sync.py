@@ -126,6 +126,10 @@ class LayerSync:
         if self.viewer is not None:
             self._shelf.drop(layer)
 
+    def draw_by(self, draw: Callable[[bool], None]) -> None:
+        """How drawing is suspended for a moment, and resumed."""
+        self._turns.draw = draw
+
     @property
     def held(self) -> bool:
         """Whether layers and dims are changing by our own doing, not by the person's."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
+from weakref import ref
 
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
+from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_diffseg import commands, keys
@@ -132,6 +136,8 @@ class Dock(QWidget):
             self._unwatch()
             self._window = window
             window.installEventFilter(self)
+            if self.session.view is not None:
+                self.session.view.draw_by(partial(_draw, ref(window)))
 
     def event(self, event: QEvent | None) -> bool:
         """Shut down when taken out of the viewer."""
@@ -237,6 +243,14 @@ def _main_window(widget: QWidget) -> QWidget:
     while (parent := widget.parentWidget()) is not None:
         widget = parent
     return widget
+
+
+def _draw(window: Callable[[], QWidget | None], on: bool) -> None:
+    """Suspend or resume the drawing of napari's canvases in a window, if it is still there."""
+    with suppress(RuntimeError):
+        found = window()
+        for canvas in found.findChildren(QOpenGLWidget) if found is not None else ():
+            canvas.setUpdatesEnabled(on)
 
 
 def _scrolling(panel: Panel) -> QScrollArea:

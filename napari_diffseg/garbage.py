@@ -16,6 +16,7 @@ from qtpy.QtCore import QTimer
 
 # Every dock that is open; setting aside for one sets aside the layers of all.
 _open: list[Aside] = []
+_one_has_closed = False
 
 
 class Aside:
@@ -26,12 +27,17 @@ class Aside:
         self._old: WeakSet[Any] = WeakSet()
         viewer.layers.events.removing.connect(self._on_removing)
         _open.append(self)
-        _later()
+        if len(_open) == 1 and not _one_has_closed:
+            _set_aside()  # nothing of ours can be garbage yet
+        else:
+            _later()
 
     def release(self) -> None:
         """Everything is walked again; safe to call twice."""
+        global _one_has_closed
         if self in _open:
             _open.remove(self)
+            _one_has_closed = True
             viewer = self._viewer()
             if viewer is not None:
                 viewer.layers.events.removing.disconnect(self._on_removing)
@@ -51,13 +57,17 @@ class Aside:
 
 def _later() -> None:
     """Set aside when nobody holds any more what was just let go of, a layer or the dock before this one."""
-    QTimer.singleShot(0, _set_aside)
+    QTimer.singleShot(0, _collect)
 
 
-def _set_aside() -> None:
+def _collect() -> None:
     if _open:
         gc.unfreeze()
         gc.collect()
-        gc.freeze()
-        for aside in _open:
-            aside.note()
+        _set_aside()
+
+
+def _set_aside() -> None:
+    gc.freeze()
+    for aside in _open:
+        aside.note()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_diffseg import layerdata
+from napari_diffseg.mask_edit import revised
 from napari_diffseg.stage import Stage
 from napari_diffseg.state import Message
 
@@ -17,7 +18,8 @@ class MaskMirror:
     """Adds the layer once and never writes into it; strokes come back as ``session.mask``.
 
     napari tells of strokes by ``paint``, of undo and redo only by ``set_data``, which scrolling emits as
-    well. So after a save, a ``set_data`` without a change of view is checked against the saved content.
+    well; they are told apart by the lengths of its two histories, which it keeps private. What else writes into
+    the array is noticed after a save, when ``set_data`` comes without a change of view.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -26,6 +28,8 @@ class MaskMirror:
         self._labels: np.ndarray | None = None
         self._checksum = 0
         self._view: Any = None
+        self._lengths = (0, 0)
+        self._writing = False
         stage.on(self.session.events.mask, self.refresh)
 
     def refresh(self) -> None:
@@ -51,7 +55,7 @@ class MaskMirror:
     def _take(self, layer: Any, labels: np.ndarray) -> None:
         self._let_go()
         self._layer, self._labels = layer, labels
-        self._view = self._seen()
+        self._view, self._lengths = self._seen(), lengths(layer)
         for emitter, callback in self._wires(layer):
             self.stage.on(emitter, callback)
 
@@ -71,17 +75,44 @@ class MaskMirror:
             (events.selected_label, self._on_selected),
         ]
 
+    def write(self, where: np.ndarray, values: np.ndarray) -> Any:
+        """New values at flat indices, as one undo step that is known by what is returned."""
+        mask, layer = self.session.mask, self._layer
+        assert mask is not None
+        places = np.unravel_index(where, mask.labels.shape)
+        if layer is None:
+            mask.labels[places] = values
+            return None
+        if lengths(layer) != self._lengths:
+            self._on_paint()  # undone while the layer was hidden, of which nobody told
+        self._writing = True
+        try:
+            with layer.block_history():
+                layer.data_setitem(places, values)
+        finally:
+            self._writing = False
+        self._lengths = lengths(layer)
+        layerdata.own(layer)["edited"] = True
+        return histories(layer)[0][-1][-1]
+
     def _on_paint(self, event: Any = None) -> None:
-        mask = self.session.mask
-        layerdata.own(self._layer)["edited"] = True
-        if mask is not None and not (mask.dirty and mask.edited):
-            self.session.mask = replace(mask, dirty=True, edited=True)
+        if self._writing:
+            return
+        mask, layer = self.session.mask, self._layer
+        self._lengths = lengths(layer)
+        layerdata.own(layer)["edited"] = True
+        if mask is not None:
+            edits = revised(mask.edits, *histories(layer))
+            self.session.mask = replace(mask, dirty=True, edited=True, revision=mask.revision + 1, edits=edits)
 
     def _on_set_data(self, event: Any = None) -> None:
         mask, before, self._view = self.session.mask, self._view, self._seen()
-        if mask is None or mask.dirty or self._view != before:
+        if mask is None or self._writing:
             return
-        if checksum(mask.labels) != self._checksum:
+        changed = lengths(self._layer) != self._lengths
+        if not changed and not mask.dirty and self._view == before:
+            changed = checksum(mask.labels) != self._checksum
+        if changed:
             self._on_paint()
 
     def _on_data(self, event: Any = None) -> None:
@@ -97,7 +128,7 @@ class MaskMirror:
             )
             return
         self._labels = data
-        self.session.mask = replace(mask, labels=data, dirty=True, edited=True)
+        self.session.mask = replace(mask, labels=data, dirty=True, edited=True, revision=mask.revision + 1)
 
     def _on_selected(self, event: Any = None) -> None:
         mask = self.session.mask
@@ -107,6 +138,17 @@ class MaskMirror:
     def _seen(self) -> Any:
         dims = self.stage.viewer.dims
         return dims.current_step, dims.order, dims.ndisplay
+
+
+def histories(layer: Any) -> tuple[Any, Any]:
+    """What can be undone and what can be redone, newest last; items are lists of steps."""
+    return layer._undo_history, layer._redo_history
+
+
+def lengths(layer: Any) -> tuple[int, int]:
+    """How much can be undone and redone."""
+    undo, redo = histories(layer)
+    return len(undo), len(redo)
 
 
 def checksum(labels: np.ndarray) -> int:

@@ -53,7 +53,8 @@ def begin(session: Session, source: Any, opened: Opened | None, frame: Frame | N
     if source == "saliency" and session.cut is not None:
         classes, plan = hint_classes(session.cut.view), session.cut.view.plan
     name = layer_name(case, "mask")
-    return MaskState(labels.astype(np.uint8), words_, name, case, classes, plan)
+    painted = labels.astype(np.uint8)
+    return MaskState(painted, words_, name, case, classes, plan, start=painted.copy())
 
 
 def _start(session: Session, case: Case, source: Any, opened: Opened | None, frame: Frame) -> tuple[Labels, str]:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
+import numpy as np
+from numpy.typing import NDArray
 from psygnal import SignalGroupDescriptor
 
 from napari_diffseg.ensemble_state import EnsembleSettings, Findings, Readers
@@ -73,6 +75,10 @@ class View(Protocol):
 
     def show_table(self) -> None:
         """Open napari's own table on the layer that holds a row per mask."""
+        ...
+
+    def edit_mask(self, where: NDArray[np.intp], values: NDArray[np.uint8]) -> Any:
+        """Write into the mask at flat indices, as one undo step; returns what napari's history calls it."""
         ...
 
     def sliced(self) -> list[tuple[int, int]]:

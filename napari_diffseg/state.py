@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from diffseg.grid import Box
     from diffseg.plan import SamplePlan
     from diffseg.saliency_plan import ExplainPlan
+    from napari_diffseg.mask_edit import ModelEdit
 
 Plane = Literal["axial", "coronal", "sagittal", "3d"]
 State = Literal["idle", "running", "paused", "cancelling"]
@@ -142,7 +143,11 @@ class Maps:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MaskState:
-    """The mask being corrected. ``labels (*S)`` uint8 is the very array of its layer, on the scan's grid."""
+    """The mask being corrected. ``labels (*S)`` uint8 is the very array of its layer, on the scan's grid.
+
+    ``start`` is a copy of what it started as, never written to, None where that is not known; ``edits`` are those of
+    models and tools since. ``revision`` grows with every stroke, edit, undo and redo.
+    """
 
     labels: np.ndarray
     source: str
@@ -155,6 +160,9 @@ class MaskState:
     dirty: bool = True
     path: Path | None = None
     saved_at: datetime | None = None
+    start: np.ndarray | None = None
+    edits: tuple[ModelEdit, ...] = ()
+    revision: int = 0
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from diffseg.case import Case
 from diffseg.grid import Box
 from napari_diffseg import commands, keys, layerdata, opening, raters
 from napari_diffseg.layerdata import LayerData, own
+from napari_diffseg.mask_mirror import MaskMirror
 from napari_diffseg.mirrors import MIRRORS, Mirror
 from napari_diffseg.preferences import prepare, wants_keys
 from napari_diffseg.session import Session, session_for, unwrapped
@@ -233,6 +234,10 @@ class LayerSync:
         """Move to the middle of ``box`` along the axes on which the slice on display misses it."""
         missed = [axis for axis, at in self.sliced() if not box.start[axis] <= at < box.stop[axis]]
         self._slice_at([(a + b - 1) // 2 for a, b in zip(box.start, box.stop, strict=True)], missed)
+
+    def edit_mask(self, where: np.ndarray, values: np.ndarray) -> Any:
+        """Into the mask's layer, or into the bare mask while its layer is not there."""
+        return next(mirror for mirror in self.mirrors if isinstance(mirror, MaskMirror)).write(where, values)
 
     def show_table(self) -> None:
         """napari's own table beside the dock, on the layer that holds a row per mask."""

@@ -13,8 +13,9 @@ from diffseg.case import Case, Labels, Origin
 from diffseg.errors import CaseError
 from diffseg.grid import Grid
 from diffseg.io.atomic import suffix_of
-from diffseg.io.nifti import Volume, open_volume, write_array
+from diffseg.io.nifti import open_volume, write_array
 from diffseg.io.pictures import is_picture, open_picture
+from diffseg.io.volume import Volume
 
 __all__ = ["open_file", "read_case", "read_labels", "read_members", "to_file_order", "write_labels", "write_map"]
 

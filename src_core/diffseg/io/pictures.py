@@ -18,7 +18,7 @@ from PIL import Image
 from diffseg.case import Labels, Origin, origin_of
 from diffseg.errors import CaseError
 from diffseg.grid import Grid
-from diffseg.io.nifti import Volume
+from diffseg.io.volume import Volume
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 SUFFIXES = (".png", *JPEG_SUFFIXES, ".tif", ".tiff")

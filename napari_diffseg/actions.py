@@ -136,25 +136,25 @@ def save_again(session: Session) -> None:
     commands.save_mask(session, mask.path)
 
 
-@command("promote")
+@command("look")
 def look_axial(session: Session) -> None:
     """Seen from the feet."""
     commands.set_plane(session, "axial")
 
 
-@command("promote")
+@command("look")
 def look_coronal(session: Session) -> None:
     """Seen from the front."""
     commands.set_plane(session, "coronal")
 
 
-@command("promote")
+@command("look")
 def look_sagittal(session: Session) -> None:
     """Seen from the left."""
     commands.set_plane(session, "sagittal")
 
 
-@command("promote")
+@command("look")
 def look_3d(session: Session) -> None:
     """The whole volume."""
     commands.set_plane(session, "3d")

@@ -23,7 +23,8 @@ from napari_diffseg.exporting import export_trajectory
 from napari_diffseg.jobs import Job, Outcome
 from napari_diffseg.opening import centre_on, choose_model, models, open_files, open_sample, use_layers
 from napari_diffseg.runs import command, live, shutdown, start, take
-from napari_diffseg.session import Session, unwrapped
+from napari_diffseg.session import Session
+from napari_diffseg.starting import dismiss_start, keep_and_start, promote, select_class
 from napari_diffseg.state import MAP_NAMES, MaskState, Message, Plane, SampleSettings
 from napari_diffseg.transport import (
     advance,
@@ -51,16 +52,20 @@ __all__ = [
     "branch_here",
     "cancel",
     "choose_model",
+    "dismiss_start",
     "export_trajectory",
+    "keep_and_start",
     "lock_seed",
     "models",
     "open_files",
     "open_sample",
     "pause",
     "play",
+    "promote",
     "remove_branch",
     "reset",
     "resume",
+    "select_class",
     "set_follow",
     "set_side_by_side",
     "show_step",
@@ -170,24 +175,6 @@ class _Written:
 
     done: int = 1
     total: int = 1
-
-
-@command("promote")
-def promote(session: Session, source: Any) -> None:
-    """Make an editable mask of ``source``: a key of ``session.sources()``, or a Labels layer.
-
-    An earlier mask stays in the viewer as it is; it is only no longer the one that ``save_mask`` saves.
-    """
-    held = live(session)
-    session.mask = masks.begin(session, unwrapped(source), held.opened, session.frame)
-    session.message = Message(f"Editable mask made from {session.mask.source}: {masks.words(session.mask)}.")
-
-
-@command("save")
-def select_class(session: Session, label: int) -> None:
-    """Paint with this class."""
-    assert session.mask is not None
-    session.mask = replace(session.mask, selected=label)
 
 
 @command("save")

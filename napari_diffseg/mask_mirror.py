@@ -13,6 +13,9 @@ from napari_diffseg.mask_edit import revised
 from napari_diffseg.stage import Stage
 from napari_diffseg.state import Message
 
+# Role of a mask that another one has followed.
+EARLIER = "earlier mask"
+
 
 class MaskMirror:
     """Adds the layer once and never writes into it; strokes come back as ``session.mask``.
@@ -29,7 +32,7 @@ class MaskMirror:
         self._checksum = 0
         self._view: Any = None
         self._lengths = (0, 0)
-        self._writing = False
+        self._writing = self._told = False
         stage.on(self.session.events.mask, self.refresh)
 
     def refresh(self) -> None:
@@ -39,8 +42,11 @@ class MaskMirror:
             return
         if mask.labels is not self._labels:
             left = [la for la in self.stage.find("mask") if la.data is mask.labels]
+            before = self._layer
             layer = left[0] if left else self.stage.add(layerdata.mask_layer(mask, frame))
             self._take(layer, mask.labels)
+            if before is not None and before is not layer and before in self.stage.find("mask"):
+                self._retire(before)
             self.stage.activate(layer)
         if self._layer.selected_label != mask.selected:
             self._layer.selected_label = mask.selected
@@ -51,6 +57,16 @@ class MaskMirror:
         if layer is self._layer:
             self.session.mask = None
             self.session.message = Message("The mask layer was removed: make a mask editable to go on.", "warning")
+
+    def _retire(self, layer: Any) -> None:
+        """Of the masks of a case only one can be drawn on. An edited one stays, hidden; others give way."""
+        if not layerdata.own(layer).get("edited"):
+            self.stage.drop(layer)
+            return
+        assert self.session.case is not None
+        layerdata.own(layer)["role"] = EARLIER
+        layer.name = layerdata.layer_name(self.session.case, "earlier mask")
+        layer.editable = layer.visible = False
 
     def _take(self, layer: Any, labels: np.ndarray) -> None:
         self._let_go()
@@ -70,6 +86,7 @@ class MaskMirror:
         events = layer.events
         return [
             (events.paint, self._on_paint),
+            (events.labels_update, self._on_update),
             (events.set_data, self._on_set_data),
             (events.data, self._on_data),
             (events.selected_label, self._on_selected),
@@ -99,11 +116,17 @@ class MaskMirror:
         if self._writing:
             return
         mask, layer = self.session.mask, self._layer
-        self._lengths = lengths(layer)
+        self._lengths, self._told = lengths(layer), event is not None
         layerdata.own(layer)["edited"] = True
         if mask is not None:
             edits = revised(mask.edits, *histories(layer))
             self.session.mask = replace(mask, dirty=True, edited=True, revision=mask.revision + 1, edits=edits)
+
+    def _on_update(self, event: Any = None) -> None:
+        """A fill tells of its paint before it has written it, and of the update after."""
+        mask, told, self._told = self.session.mask, self._told, False
+        if told and mask is not None and not self._writing:
+            self.session.mask = replace(mask, revision=mask.revision + 1)
 
     def _on_set_data(self, event: Any = None) -> None:
         mask, before, self._view = self.session.mask, self._view, self._seen()

@@ -1,4 +1,4 @@
-"""The mask that a person corrects: where it starts, and how it is saved. No torch, no Qt.
+"""The mask that a person corrects: how it is saved. No torch, no Qt.
 
 Beside ``<name>.nii.gz`` lies ``<name>.plan.json``: what the mask was made from, whether it was edited, its
 volume, and the plan of the run behind it.
@@ -15,89 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffseg.card import ClassInfo
-from diffseg.case import Case, Labels
+from diffseg.case import Case
 from diffseg.errors import CaseError
 from diffseg.io import write_labels
 from diffseg.io.atomic import suffix_of, write_text
-from diffseg.outputs import full
 from diffseg.plan import plan_to_json, versions
 from diffseg.saliency_plan import ExplainPlan, explain_plan_to_json
-from napari_diffseg.fromlayers import labels_on
-from napari_diffseg.layerdata import Frame, frame_of, layer_name
-from napari_diffseg.saliency_layers import HINT_COLOR
 from napari_diffseg.session import Session
 from napari_diffseg.state import MaskState
 
 if TYPE_CHECKING:
     from diffseg.plan import SamplePlan
-    from napari_diffseg.saliency_state import SaliencyView
-    from napari_diffseg.sampling import Opened
 
 SUFFIXES = (".nii.gz", ".nii")
-
-
-def begin(session: Session, source: Any, opened: Opened | None, frame: Frame | None = None) -> MaskState:
-    """A new mask on the grid of the case from ``source``: a key of ``session.sources()`` or a Labels layer.
-
-    Raises:
-        CaseError: nothing of that name to start from, or a layer on another grid.
-    """
-    case = session.case
-    assert case is not None
-    labels, words_ = _start(session, case, source, opened, frame or frame_of(case))
-    if labels.max(initial=0) > 255:
-        raise CaseError(f"{words_} has labels above 255, which no model here has; renumber them first.")
-    classes = session.model.classes if session.model is not None else ()
-    plan: SamplePlan | ExplainPlan | None = session.plan if isinstance(source, str) and source != "empty" else None
-    if source == "saliency" and session.cut is not None:
-        classes, plan = hint_classes(session.cut.view), session.cut.view.plan
-    name = layer_name(case, "mask")
-    painted = labels.astype(np.uint8)
-    return MaskState(painted, words_, name, case, classes, plan, start=painted.copy())
-
-
-def _start(session: Session, case: Case, source: Any, opened: Opened | None, frame: Frame) -> tuple[Labels, str]:
-    if not isinstance(source, str):
-        return labels_on(case, frame, source), f"layer {source.name!r}"
-    names = dict(session.sources())
-    if source not in names:
-        raise CaseError(f"There is no {source!r} to start from now; choose one of: {', '.join(names)}.")
-    shape = case.grid.shape
-    if source == "empty":
-        return np.zeros(shape, np.uint8), names[source]
-    if source == "trajectory":
-        from napari_diffseg.sampling import mask_of  # torch is there already
-
-        if opened is None or opened.last is None:
-            raise CaseError("The run behind this trajectory was closed; press Play again.")
-        return full(mask_of(opened, opened.last), opened.run.prepared.roi, shape), names[source]
-    if source.startswith("branch:"):
-        view = next(b.view for b in session.branches if source == f"branch:{b.letter}")
-        assert view.mask is not None and view.roi is not None
-        return full(view.mask, view.roi, shape), names[source]
-    if source == "saliency":
-        assert session.cut is not None
-        return full(session.cut.mask, session.cut.view.roi, shape), names[source]
-    snapshot, maps = session.snapshot, session.maps
-    assert snapshot is not None and maps is not None
-    kind, _, number = source.partition(":")
-    if kind in ("inner", "outer"):
-        part = getattr(maps, kind)
-    elif kind == "mean":
-        part = snapshot.means().argmax(axis=0).astype(np.uint8)
-    elif kind == "mode":
-        part = snapshot.member(next(m.medoid for m in session.modes if m.index == int(number)))
-    else:
-        part = snapshot.member(int(number))
-    return full(part, maps.roi, shape), names[source]
-
-
-def hint_classes(view: SaliencyView) -> tuple[ClassInfo, ...]:
-    """The class that was looked for, and everything else."""
-    number = view.plan.target
-    name = view.labels[number] if number < len(view.labels) else f"class {number}"
-    return ClassInfo("background", "#000000"), ClassInfo(name, HINT_COLOR)
 
 
 def target(path: Path, session: Session) -> Path:

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 from napari_diffseg import layerdata
 from napari_diffseg.ensemble_mirror import ENSEMBLE_MIRRORS
+from napari_diffseg.labels_mirror import LabelsMirror
 from napari_diffseg.layerdata import LayerData
 from napari_diffseg.mask_mirror import MaskMirror
+from napari_diffseg.origin_mirror import OriginMirror
 from napari_diffseg.picked_mirror import PickedMirror
 from napari_diffseg.rater_mirror import RaterMirror
 from napari_diffseg.region_mirror import RegionMirror
@@ -74,6 +76,8 @@ MIRRORS: tuple[Callable[[Stage], Mirror], ...] = (
     MapsMirror,
     ModeMirror,
     MaskMirror,
+    LabelsMirror,
+    OriginMirror,
     RaterMirror,
     RegionMirror,
     SaliencyMirror,

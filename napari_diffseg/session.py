@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import SignalGroupDescriptor
 
+from napari_diffseg.editing_state import Asked, BlindReading, Queue, ToolSettings
 from napari_diffseg.ensemble_state import EnsembleSettings, Findings, Readers
 from napari_diffseg.saliency_state import HintModel, HintSettings, SaliencyCut, SaliencyView
 from napari_diffseg.state import (
@@ -81,6 +82,10 @@ class View(Protocol):
         """Write into the mask at flat indices, as one undo step; returns what napari's history calls it."""
         ...
 
+    def labels_named(self, name: str) -> Any:
+        """The Labels layer of this name, None without one."""
+        ...
+
     def sliced(self) -> list[tuple[int, int]]:
         """``(axis of the case, current voxel)`` of each spatial axis that is not displayed."""
         ...
@@ -111,6 +116,10 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "member": ("case", "model"),
     "readers": ("case", "model", "added_raters"),
     "mask": ("case",),
+    "asked": ("case",),
+    "queue": ("case", "model"),
+    "checked": ("case", "model"),
+    "blind": ("case",),
     "shown": ("case",),
     "added_raters": ("case",),
     "saliency": ("case", "hint_model"),
@@ -132,7 +141,7 @@ def dependents(changed: str) -> list[str]:
 # Compared by value, so that assigning what is already there tells nobody.
 VALUES = (
     "settings", "seed_locked", "roi", "region_box", "step", "follow", "side_by_side", "shown", "mode", "plane", "job",
-    "hints", "ensemble", "member", "looked_at",
+    "hints", "ensemble", "member", "looked_at", "tools", "checked", "label_layers", "origin_shown",
 )  # fmt: skip
 
 # Live objects, of no interest to observers.
@@ -141,7 +150,7 @@ SILENT = ("inline", "view", "live")
 OBSERVED = (
     "case", "files", "rater_files", "frame", "model", "model_path", "checkpoint", "plan", "trajectory", "branches",
     "snapshot", "modes", "maps", "findings", "readers", "mask", "message", "added_raters", "hint_model", "saliency",
-    "cut", *VALUES,
+    "cut", "asked", "queue", "blind", *VALUES,
 )  # fmt: skip
 
 
@@ -162,6 +171,10 @@ class Session:
     ``ensemble`` says how an ensemble is drawn, ``findings`` how large its masks are, ``member`` is the number of the
     single mask shown as a layer (from 0), ``readers`` the comparison with people's masks, and ``looked_at`` the axial
     slice on display.
+
+    ``tools`` says how tools correct the mask, ``asked`` is a new start that waits for a second word, ``queue`` lists
+    places to check and ``checked`` the keys of those that are done, ``blind`` is a reading without the model,
+    ``label_layers`` the names of Labels layers that others made, ``origin_shown`` the layer of who wrote what.
     """
 
     case: Case | None = None
@@ -192,6 +205,13 @@ class Session:
     readers: Readers | None = None
     looked_at: int | None = None
     mask: MaskState | None = None
+    asked: Asked | None = None
+    tools: ToolSettings = ToolSettings()
+    queue: Queue | None = None
+    checked: frozenset[tuple[Any, ...]] = frozenset()
+    blind: BlindReading | None = None
+    label_layers: tuple[str, ...] = ()
+    origin_shown: bool = False
     plane: Plane | None = None
     job: JobState = JobState()
     message: Message | None = None
@@ -274,6 +294,8 @@ class Session:
             found.append(("trajectory", f"x̂0 at step {self.trajectory.number(self.trajectory.done)}"))
         found += [(f"branch:{b.letter}", f"branch {b.words}") for b in self.branches if b.view.mask is not None]
         found += [("empty", "an empty mask")] if self.case is not None else []
+        found += [(f"rater:{name}", f"reader {name}") for name in self.raters]
+        found += [(f"layer:{name}", f"layer {name!r}") for name in self.label_layers] if self.case is not None else []
         # Last, since a hint is never the mask that one begins with unless asked.
         found += [("saliency", "saliency above the threshold")] if self.cut is not None else []
         return tuple(found)

@@ -239,6 +239,10 @@ class LayerSync:
         """Into the mask's layer, or into the bare mask while its layer is not there."""
         return next(mirror for mirror in self.mirrors if isinstance(mirror, MaskMirror)).write(where, values)
 
+    def labels_named(self, name: str) -> Any:
+        """The Labels layer of this name, None without one."""
+        return next((la for la in self.layers if la.name == name and la._type_string == "labels"), None)
+
     def show_table(self) -> None:
         """napari's own table beside the dock, on the layer that holds a row per mask."""
         for layer in self.find("members"):

@@ -27,8 +27,13 @@ VERBS: dict[str, tuple[str, ...]] = {
     "export": ("trajectory", "idle"),
     "hint": ("case", "hint model", "hint fit", "idle"),
     "compare": ("case", "raters", "snapshot", "idle"),
-    "promote": ("case",),
+    "look": ("case",),
+    "promote": ("case", "not blind"),
     "save": ("mask",),
+    "edit mask": ("mask to correct",),
+    "check": ("case", "not blind", "masks that differ"),
+    "blind": ("case", "not blind"),
+    "reveal": ("blind",),
 }
 
 
@@ -50,6 +55,16 @@ def missing(session: Session, wanted: str) -> str:
         "trajectory": (session.trajectory is not None, "There is no trajectory yet: press Play."),
         "raters": (bool(session.raters), "This scan has no masks of readers: add them on the page Case."),
         "snapshot": (session.snapshot is not None, "There are no masks yet: press Grow."),
+        "mask to correct": (session.mask is not None, "There is no mask to correct yet: make one editable first."),
+        "masks that differ": (
+            session.snapshot is not None and len(session.snapshot) > 1,
+            "Places to check are where masks differ: grow an ensemble first.",
+        ),
+        "blind": (session.blind is not None and session.blind.hiding, "No blind reading is going on."),
+        "not blind": (
+            session.blind is None or not session.blind.hiding,
+            "A blind reading is going on: reveal the model's results first.",
+        ),
         "mask": (session.mask is not None, "There is no mask to save yet: make one editable first."),
     }
     if wanted == "fit":

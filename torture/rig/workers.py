@@ -17,10 +17,10 @@ START_S = 300.0
 
 
 class Worker:
-    """One child of ``rig.judge``; use as a context."""
+    """One child, of ``rig.judge`` unless another module is named; use as a context."""
 
-    def __init__(self, kind: str, limit_s: float = 2.0) -> None:
-        self.kind, self.limit_s = kind, limit_s
+    def __init__(self, kind: str, limit_s: float = 2.0, module: str = "rig.judge") -> None:
+        self.kind, self.limit_s, self.module = kind, limit_s, module
         self.restarts = 0
         self._child: subprocess.Popen[str] | None = None
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as this
@@ -70,7 +70,7 @@ class Worker:
             path = os.pathsep.join([*map(str, paths), os.environ.get("PYTHONPATH", "")])
             environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "rig.judge", self.kind],
+                [sys.executable, "-m", self.module, self.kind],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,

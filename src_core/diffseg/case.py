@@ -88,7 +88,8 @@ class Origin:
 class Case:
     """A scan: `image` (C, *S) float32 in display order on `grid`, one name per channel, and rater masks.
 
-    `raters` maps a name to labels (*S), uint8 or uint16. Cases are compared by identity.
+    `raters` maps a name to labels (*S), uint8 or uint16. `notes` are sentences about what reading had to change. Cases
+    are compared by identity.
     Raises CaseError when the parts do not fit together.
     """
 
@@ -98,6 +99,7 @@ class Case:
     raters: Mapping[str, Labels]
     origin: Origin
     name: str
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))

@@ -24,13 +24,16 @@ from diffseg.grid import Grid
 from diffseg.io.atomic import atomic_file, suffix_of
 from diffseg.io.volume import Volume, cut_short, named, too_large
 
-SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
+SUFFIXES = (".nii", ".nii.gz", ".nii.zst", ".hdr", ".img")
 _GEOMETRY = (
     "dim_info", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
     "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
 )  # fmt: skip
 _MM_PER_UNIT = {1: 1000.0, 3: 1e-3}  # code 1 metre, 3 micron; 2 and the undefined 0 are mm
-_GZIP_LIMIT = 1100  # deflate shrinks at most 1032 times; a header that promises more is wrong
+# Deflate shrinks at most 1032 times, zstd a block of 128 KiB to 4 bytes; a header that promises more is wrong.
+_SHRINKS = {".gz": 1100, ".zst": 40_000}
+
+_MOST_VOXELS = 32767  # along an axis of a NIfTI-1 file
 
 Header = nib.nifti1.Nifti1Header
 
@@ -41,7 +44,7 @@ def open_volume(path: Path, members: bool = False) -> Volume:
     Raises CaseError when the file is missing, damaged, not NIfTI, or no plain image of two or three axes.
     """
     image = _load(path)
-    shape = _spatial_shape(path, image)
+    shape = _spatial_shape(path, image, members)
     count = int(np.prod(image.shape[3:], dtype=int))
     if count > 1 and not members:
         raise CaseError(
@@ -69,7 +72,7 @@ def write_array(path: Path, array: NDArray[Any], origin: Origin) -> None:
     header.set_data_shape(array.shape)
     header["pixdim"][1:4] = zooms  # set_data_shape resets the third of a 2D file, which the qform needs
     header.set_slope_inter(1.0, 0.0)
-    image_class = nib.Nifti2Image if origin.format == "nifti2" else nib.Nifti1Image
+    image_class = nib.Nifti2Image if _second_version(origin) else nib.Nifti1Image
     with atomic_file(path) as temporary:
         nib.save(image_class(array, None, header), temporary)
         _verify(temporary, path, array, header)
@@ -77,32 +80,27 @@ def write_array(path: Path, array: NDArray[Any], origin: Origin) -> None:
 
 def geometry_header(origin: Origin) -> Header:
     """A fresh little-endian header with the geometry fields of the scan's file, bit for bit."""
-    kind = nib.Nifti2Header if origin.format == "nifti2" else Header
+    kind = nib.Nifti2Header if _second_version(origin) else Header
     if origin.header is not None:
         return kind(origin.header, endianness="<", check=False)
     header = kind(endianness="<")
     header.set_data_shape(origin.shape)
     header.set_xyzt_units("mm")
-    header.set_sform(origin.affine, code="scanner")
+    affine = origin.affine_mm
+    header.set_sform(affine, code="scanner")
     try:
-        header.set_qform(origin.affine, code="scanner", strip_shears=False)
+        header.set_qform(affine, code="scanner", strip_shears=False)
     except nib.spatialimages.HeaderDataError:  # a quaternion cannot hold shear
-        header.set_qform(origin.affine, code="unknown")
+        header.set_qform(affine, code="unknown")
     return header
 
 
+def _second_version(origin: Origin) -> bool:
+    """Whether masks are NIfTI-2: as the scan is, and where the first version cannot count the voxels."""
+    return origin.format == "nifti2" or (origin.header is None and max(origin.shape) > _MOST_VOXELS)
+
+
 def _load(path: Path) -> Any:
-    if not path.exists():
-        raise CaseError(f"{str(path)!r} does not exist; check the name.")
-    if path.is_dir():
-        raise CaseError(f"{str(path)!r} is a folder; choose a NIfTI file (.nii or .nii.gz).")
-    if path.stat().st_size == 0:
-        raise CaseError(f"{named(path)} is empty (0 bytes); copy or export it again.")
-    if suffix_of(path).lower() not in SUFFIXES:
-        raise CaseError(
-            f"{named(path)} is not a NIfTI file (.nii, .nii.gz, .hdr or .img) and no picture (.png, .jpg, .tif); "
-            "convert it first."
-        )
     try:
         with _unlogged(), np.errstate(all="ignore"):
             image = nib.load(path)
@@ -132,8 +130,8 @@ def _unlogged() -> Iterator[None]:
         logger.removeFilter(others)
 
 
-def _spatial_shape(path: Path, image: Any) -> tuple[int, ...]:
-    """(X, Y), (X, Y, 1) or (X, Y, Z); a fourth axis may follow, and singletons behind it."""
+def _spatial_shape(path: Path, image: Any, members: bool) -> tuple[int, ...]:
+    """(X, Y), (X, Y, 1) or (X, Y, Z); a fourth axis may follow, or with `members` a fifth instead."""
     shape = tuple(int(n) for n in image.shape)
     dtype = image.header.get_data_dtype()
     if len(shape) < 2 or min(shape) < 1:
@@ -142,7 +140,7 @@ def _spatial_shape(path: Path, image: Any) -> tuple[int, ...]:
         raise CaseError(
             f"{named(path)} holds colours or complex numbers; convert it to one grey value per voxel."
         )
-    if any(n != 1 for n in shape[4:]):
+    if any(n != 1 for n in shape[4:]) and not (members and len(shape) == 5 and shape[3] == 1):
         raise CaseError(
             f"{named(path)} has {len(shape)} axes {shape}; save the 3D volume you want as its own file."
         )
@@ -155,7 +153,7 @@ def _refuse_impossible_size(path: Path, image: Any) -> None:
     promised = (
         int(np.prod([int(n) for n in image.shape], dtype=object)) * image.header.get_data_dtype().itemsize
     )
-    present = data_path.stat().st_size * (_GZIP_LIMIT if data_path.suffix.lower() == ".gz" else 1)
+    present = data_path.stat().st_size * _SHRINKS.get(data_path.suffix.lower(), 1)
     if promised > present:
         raise cut_short(path)
 

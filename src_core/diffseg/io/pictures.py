@@ -21,7 +21,6 @@ from diffseg.grid import Grid
 from diffseg.io.volume import Volume
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-SUFFIXES = (".png", *JPEG_SUFFIXES, ".tif", ".tiff")
 # Columns run to the left and rows to the back of the patient, as on a radiological axial slice.
 _AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Pillow's modes that are no arrays of grey or RGB values, and what they are read as.
@@ -36,10 +35,9 @@ _SHARE_NEAR_THE_ENDS = 0.9
 class Picture(Volume):
     """An opened picture; ``stored`` is (1, y, x)."""
 
-    def values(self, member: int = 0) -> NDArray[np.float32]:
-        """Values (y, x) as they are; CaseError for float ones that are no finite numbers."""
+    def _values(self, member: int) -> tuple[NDArray[np.float32], int]:
         stored = self.stored[member]
-        return super().values(member) if stored.dtype.kind == "f" else stored.astype(np.float32)
+        return super()._values(member) if stored.dtype.kind == "f" else (stored.astype(np.float32), 0)
 
     def labels(self, member: int = 0) -> Labels:
         """Label numbers (y, x) as uint8.
@@ -67,11 +65,6 @@ class Picture(Volume):
                 f"{_FEWEST_GREYS} nor black and white (0 and 255); choose a mask."
             )
         return (grey > _FOREGROUND_ABOVE).astype(np.uint8)
-
-
-def is_picture(path: Path) -> bool:
-    """Whether the file's name ends like a picture."""
-    return path.suffix.lower() in SUFFIXES
 
 
 def open_picture(path: Path) -> Picture:

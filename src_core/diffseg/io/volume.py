@@ -36,6 +36,24 @@ class Volume:
 
     def values(self, member: int = 0) -> NDArray[np.float32]:
         """Scaled float32 values (*S), C-contiguous; CaseError when any of them is not a finite number."""
+        values, broken = self._values(member)
+        refuse_broken(self.path, broken, values.size)
+        return values
+
+    def filled(self, member: int = 0) -> tuple[NDArray[np.float32], int]:
+        """As `values`, with the smallest finite value where there is none, and the count of those voxels.
+
+        Raises CaseError when no voxel is a finite number.
+        """
+        values, broken = self._values(member)
+        if broken:
+            finite = np.isfinite(values)
+            if broken == values.size:
+                refuse_broken(self.path, broken, values.size)
+            values[~finite] = values[finite].min()
+        return values, broken
+
+    def _values(self, member: int) -> tuple[NDArray[np.float32], int]:
         stored = self.stored[member]
         values = np.empty(stored.shape, dtype=np.float32)
         broken = 0
@@ -44,8 +62,7 @@ class Volume:
             with np.errstate(all="ignore"):  # what overflows is counted below
                 values[index] = self._scaled(stored[index])
             broken += int(np.count_nonzero(~np.isfinite(values[index])))
-        refuse_broken(self.path, broken, values.size)
-        return values
+        return values, broken
 
     def labels(self, member: int = 0) -> Labels:
         """Whole, non-negative values (*S) as uint8 or, above 255, uint16; CaseError for anything else."""

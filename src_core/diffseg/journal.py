@@ -19,6 +19,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -101,8 +102,8 @@ class Recovered:
 
 
 class Journal:
-    """A journal being written. Not for several threads at once; other threads may change the planes meanwhile, what
-    is read half-changed is read again by the next ``record``.
+    """A journal being written. Not for several threads at once; but other threads may draw on the plane ``labels``
+    meanwhile, what is read half-changed is read again by the next ``record``. Other planes must not be written to.
 
     Raises:
         JournalError: the file cannot be written; nothing is left behind then.
@@ -113,11 +114,14 @@ class Journal:
     ) -> None:
         self.path, self.head = path, head
         self._state = state or JournalState()
-        self._known = [np.array(planes[name], np.uint8, order="C") for name in head.planes]
-        if any(plane.shape != head.shape for plane in self._known):
+        self._known = {name: planes[name] for name in head.planes}
+        if any(plane.shape != head.shape for plane in self._known.values()):
             raise JournalError(f"A journal of {head.shape} voxels was given planes of another shape; begin a new one.")
+        self._known[LABELS] = np.array(planes[LABELS], np.uint8, order="C")
         self._file: BinaryIO | None = None
         self._base = 0
+        # Whether something that is known here could not be appended.
+        self._behind = False
         self._rewrite()
 
     @property
@@ -128,18 +132,22 @@ class Journal:
     def record(self, planes: Mapping[str, Plane], state: JournalState | None = None) -> bool:
         """Append what differs from the last record, and force it to the disk; tells whether there was anything.
 
-        ``planes`` are those of the head, of the same shape.
+        ``planes`` are planes of the head, of the same shape; one that is left out has not changed.
         """
         if self._file is None:
             raise JournalError(f"The journal {self.path.name} is closed; begin a new one.")
         parts: list[bytes] = []
         for number, name in enumerate(self.head.planes):
-            parts += self._edits(number, planes[name])
+            if name in planes:
+                parts += self._edits(number, name, planes[name])
         if state is not None and state != self._state:
             self._state = state
             parts.append(_record(b"STAT", to_json(state).encode()))
-        if not parts:
+        if not parts and not self._behind:
             return False
+        if self._behind:
+            self._rewrite()
+            return True
         self._append(b"".join(parts))
         if self.size - self._base > max(SPARE_BYTES, SPARE_TIMES * self._base):
             self._rewrite()
@@ -153,14 +161,17 @@ class Journal:
         if not keep:
             self.path.unlink(missing_ok=True)
 
-    def _edits(self, number: int, now: Plane) -> list[bytes]:
-        known, parts = self._known[number], []
+    def _edits(self, number: int, name: str, now: Plane) -> list[bytes]:
+        known, parts = self._known[name], []
         for piece in changed(now, known):
-            values = np.ascontiguousarray(now[piece])
-            known[piece] = values
+            values = np.array(now[piece], np.uint8, order="C")
+            if name == LABELS:
+                known[piece] = values
             ends = [end for part in piece for end in (part.start, part.stop)]
             place = _EDIT.pack(number, len(piece)) + struct.pack(f"<{len(ends)}I", *ends)
             parts.append(_record(b"EDIT", place + zlib.compress(values, _LEVEL)))
+        if name != LABELS:
+            self._known[name] = now
         return parts
 
     def _append(self, data: bytes) -> None:
@@ -171,8 +182,10 @@ class Journal:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            # Records after half a record would never be read.
-            self._file.truncate(end)
+            # Records after half a record would never be read, so the next one is a new beginning.
+            self._behind = True
+            with suppress(OSError):
+                self._file.truncate(end)
             raise JournalError(
                 f"The journal cannot be written ({error.strerror}); save the mask, and make room in "
                 f"{self.path.parent}."
@@ -182,7 +195,8 @@ class Journal:
         """The whole content anew, in one piece; the old file stays until then."""
         parts = [MAGIC, _record(b"HEAD", to_json(self.head).encode())]
         parts += [
-            _record(b"BASE", bytes([number]) + zlib.compress(plane, _LEVEL)) for number, plane in enumerate(self._known)
+            _record(b"BASE", bytes([number]) + zlib.compress(np.ascontiguousarray(self._known[name]), _LEVEL))
+            for number, name in enumerate(self.head.planes)
         ]
         parts.append(_record(b"STAT", to_json(self._state).encode()))
         try:
@@ -192,7 +206,7 @@ class Journal:
             if self._file is not None:
                 self._file.close()
             self._file = self.path.open("r+b", buffering=0)
-            self._base = self._file.seek(0, os.SEEK_END)
+            self._base, self._behind = self._file.seek(0, os.SEEK_END), False
         except (CaseError, OSError) as error:
             reason = str(error.__cause__ or error)
             raise JournalError(

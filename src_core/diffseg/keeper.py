@@ -103,14 +103,15 @@ def left_behind(folder: Path | None = None) -> Iterator[tuple[Claim, Recovered]]
 class Keeper:
     """Writes the journal of one mask in a thread. Methods return at once but for ``close``.
 
-    ``told`` is called from the thread with a sentence when the journal cannot be written, and with an empty one when
+    ``planes`` is asked in the thread for the planes that may have changed, the first time for all of the head; all but
+    the labels are arrays that nobody writes to. ``told`` is called from the thread with a sentence when the journal cannot be written, and with an empty one when
     it can again; ``replaces`` is a journal that goes once this one is on disk.
     """
 
     def __init__(
         self,
         head: JournalHead,
-        planes: Mapping[str, Plane],
+        planes: Callable[[], Mapping[str, Plane]],
         state: JournalState,
         told: Callable[[str], None] = lambda sentence: None,
         replaces: Claim | None = None,
@@ -131,14 +132,11 @@ class Keeper:
         """The file, once there is one."""
         return None if self._claim is None else self._claim.path
 
-    def touch(self, state: JournalState | None = None, planes: Mapping[str, Plane] | None = None) -> None:
-        """Something may have changed: the content of the planes, or where the person is. ``planes`` are other arrays
-        of the same shape that hold the mask from now on.
-        """
+    def touch(self, state: JournalState | None = None) -> None:
+        """Something may have changed: the content of the planes, or where the person is."""
         with self._gate:
             self._touched = True
             self._state = state or self._state
-            self._planes = planes or self._planes
             self._gate.notify_all()
 
     def close(self, keep: bool, timeout_s: float = 2.0) -> bool:
@@ -169,12 +167,12 @@ class Keeper:
 
     def _write(self) -> None:
         with self._gate:
-            self._touched, state, planes = False, self._state, self._planes
+            self._touched, state = False, self._state
         try:
             if self._journal is None:
-                self._begin(planes, state)
+                self._begin(state)
             else:
-                self._journal.record(planes, state)
+                self._journal.record(self._planes(), state)
         except JournalError as error:
             with self._gate:
                 self._touched = True
@@ -182,10 +180,10 @@ class Keeper:
         else:
             self._tell("")
 
-    def _begin(self, planes: Mapping[str, Plane], state: JournalState) -> None:
+    def _begin(self, state: JournalState) -> None:
         if self._claim is None:
             self._claim = new_claim(self._folder)
-        self._journal = Journal(self._claim.path, self._head, planes, state)
+        self._journal = Journal(self._claim.path, self._head, self._planes(), state)
         if self._replaces is not None:
             self._replaces.discard()
             self._replaces = None

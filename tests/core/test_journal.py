@@ -35,8 +35,12 @@ def test_what_was_recorded_is_read_back_with_the_place_where_the_person_was(
     state = JournalState((3.0, 4.0, 5.0), "axial", 2, {"seed": 7}, selected=2, edited=True)
     for _ in range(40):
         stroke(labels, rng)
-        stroke(origin, rng)
-        kept.record(planes, state)
+        if rng.random() < 0.5:
+            planes["origin"] = origin = origin.copy()  # nobody writes to this plane once it was recorded
+            stroke(origin, rng)
+            kept.record(planes, state)
+        else:
+            kept.record({"labels": labels}, state)
     assert not kept.record(planes, state)
     found = read_journal(kept.path)
     np.testing.assert_array_equal(found.labels, labels)
@@ -156,13 +160,17 @@ def until(true: object, timeout_s: float = 10.0) -> None:
         time.sleep(0.01)
 
 
+def ones() -> dict[str, np.ndarray]:
+    return {"labels": np.ones(SHAPE, np.uint8)}
+
+
 def labels_in(keeper: Keeper) -> bytes:
     return read_journal(keeper.path).labels.tobytes() if keeper.path and keeper.path.exists() else b""
 
 
 def test_every_touch_reaches_the_disk_while_others_go_on_drawing(tmp_path: Path, rng: np.random.Generator) -> None:
     labels = np.zeros(SHAPE, np.uint8)
-    keeper = Keeper(HEAD, {"labels": labels}, JournalState(), folder=tmp_path)
+    keeper = Keeper(HEAD, lambda: {"labels": labels}, JournalState(), folder=tmp_path)
     for _ in range(3):
         stroke(labels, rng)
         keeper.touch()
@@ -177,7 +185,7 @@ def test_every_touch_reaches_the_disk_while_others_go_on_drawing(tmp_path: Path,
 
 def test_a_journal_that_is_being_written_is_offered_to_nobody_and_afterwards_to_one(tmp_path: Path) -> None:
     labels = np.ones(SHAPE, np.uint8)
-    keeper = Keeper(HEAD, {"labels": labels}, JournalState(), folder=tmp_path)
+    keeper = Keeper(HEAD, lambda: {"labels": labels}, JournalState(), folder=tmp_path)
     until(lambda: labels_in(keeper) != b"")
     assert list(left_behind(tmp_path)) == []
     keeper.close(keep=True)
@@ -191,16 +199,16 @@ def test_a_journal_that_is_being_written_is_offered_to_nobody_and_afterwards_to_
 
 
 def test_a_saved_mask_leaves_no_journal(tmp_path: Path) -> None:
-    keeper = Keeper(HEAD, {"labels": np.ones(SHAPE, np.uint8)}, JournalState(), folder=tmp_path)
+    keeper = Keeper(HEAD, ones, JournalState(), folder=tmp_path)
     keeper.close(keep=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_recovered_mask_takes_the_place_of_its_old_journal_once_it_is_on_disk_itself(tmp_path: Path) -> None:
-    first = Keeper(HEAD, {"labels": np.ones(SHAPE, np.uint8)}, JournalState(), folder=tmp_path)
+    first = Keeper(HEAD, ones, JournalState(), folder=tmp_path)
     first.close(keep=True)
     (old, found), *_ = left_behind(tmp_path)
-    second = Keeper(found.head, found.planes, found.state, replaces=old, folder=tmp_path)
+    second = Keeper(found.head, lambda: found.planes, found.state, replaces=old, folder=tmp_path)
     until(lambda: labels_in(second) != b"" and not old.path.exists())
     second.close(keep=True)
     assert len(list(tmp_path.glob("*.journal"))) == 1
@@ -209,7 +217,7 @@ def test_a_recovered_mask_takes_the_place_of_its_old_journal_once_it_is_on_disk_
 def test_trouble_with_the_disk_is_told_once_and_drawing_goes_on(tmp_path: Path) -> None:
     told: list[str] = []
     (tmp_path / "file").write_text("")
-    keeper = Keeper(HEAD, {"labels": np.ones(SHAPE, np.uint8)}, JournalState(), told.append, folder=tmp_path / "file")
+    keeper = Keeper(HEAD, ones, JournalState(), told.append, folder=tmp_path / "file")
     keeper.touch()
     until(lambda: bool(told))
     keeper.close(keep=True)

@@ -147,6 +147,10 @@ class Run:
                     break
         yield from self.trajectory(member, start, seed)
 
+    def fresh_denoiser(self) -> Denoiser:
+        """The denoiser for a trajectory of its own, with nothing remembered of another one."""
+        return self._denoiser_after(None)
+
     def _denoiser_after(self, previous: Tensor | None) -> Denoiser:
         """The denoiser of one trajectory; a self-conditioned one remembers, so every trajectory gets its own."""
         if is_self_conditioned(self.checkpoint.card):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ def run(options: argparse.Namespace) -> None:
     begin = time.monotonic()
     job = Run(plan, case, checkpoint)
     fields = trajectory_fields(job) if options.trajectory else []
+    if note := job.take_note():
+        sys.stderr.write(f"diffseg: {note}\n")
     snapshot = grow(job, plan.members)
     names = write_outputs(options.out, case, checkpoint.card, plan, job.prepared.roi, snapshot, fields)
     seconds = time.monotonic() - begin

@@ -70,7 +70,7 @@ def _open(path: Path, tensors_only: bool) -> tuple[Any, tuple[str, ...]]:
         return _open_safetensors(path), ()
     if is_tar(path):
         raise CheckpointError(
-            f"{path.name} is in the format that PyTorch wrote before 2017, which would be unpacked to be read; save its "
+            f"{path.name} is in the format that PyTorch wrote before 2017, which is unpacked to be read; save its "
             "state_dict again with a newer PyTorch and convert that file."
         )
     try:

@@ -13,6 +13,7 @@ Dice are averaged; a class that both lack counts 1. FOLDER is laid out as for tr
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -214,7 +215,7 @@ def main() -> None:
     for knob, kind in KNOBS.items():
         parser.add_argument(f"--{knob}", type=kind, default=getattr(RedrawPlan(), knob))
     args = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     plan = replace(RedrawPlan(), **{k: getattr(args, k) for k in KNOBS})
     arms = args.arms.split(";") if args.arms else list(ARMS)
     checkpoint = load_checkpoint(find_model(args.model))

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -36,9 +35,7 @@ from diffseg.registry import check_knobs, knob
 from diffseg.run import Run
 from diffseg.sample import noised
 from diffseg.shapes import Kinship, Labels, distances, followed, tapered
-from diffseg.strokes import Strokes, agreement, around, by_agreement, members_in, ramp
-
-Method = Literal["followed", "drawn", "nearest"]
+from diffseg.strokes import Alternative, Method, Strokes, agreement, around, by_agreement, members_in, ramp
 
 # Network passes of one drawing, at most.
 MOST_PASSES = 10
@@ -67,19 +64,6 @@ class RedrawPlan:
                 f"{self.passes} steps repeated {self.resamplings} times are more than {MOST_PASSES} network passes; "
                 "take fewer of either."
             )
-
-
-@dataclass(frozen=True, eq=False)
-class Alternative:
-    """One answer: ``labels (*box)`` uint8 for ``box`` of the case, and how it was found.
-
-    ``agreement`` is the share of the strokes in the box that it would have given their class by itself, in [0, 1].
-    """
-
-    box: Box
-    labels: Labels
-    method: Method
-    agreement: float
 
 
 @dataclass(frozen=True, eq=False)

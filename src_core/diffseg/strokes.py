@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,28 @@ from diffseg.ensemble import Snapshot
 from diffseg.errors import PlanError
 from diffseg.grid import Box
 from diffseg.shapes import Labels
+
+Method = Literal["followed", "drawn", "nearest"]
+
+# How an answer was found, for people.
+WAYS: dict[Method, str] = {
+    "followed": "the outline follows the strokes, as outlines vary together",
+    "drawn": "drawn by the network around the strokes",
+    "nearest": "the nearest mask of the ensemble",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Alternative:
+    """One answer: ``labels (*box)`` uint8 for ``box`` of the case, and how it was found.
+
+    ``agreement`` is the share of the strokes in the box that it would have given their class by itself, in [0, 1].
+    """
+
+    box: Box
+    labels: Labels
+    method: Method
+    agreement: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,8 +22,8 @@ class Origin:
     """How display arrays came from the file, so that saving inverts it exactly.
 
     `shape` is the file's own spatial shape, (X, Y, Z), (X, Y, 1) or (X, Y), and `affine` its own 4 x 4
-    matrix, in the file's units of `unit_mm` each. `axes` and `flips` are those of `grid.display_order`. `header` holds the
-    geometry fields of the file's header in its own binary form, and nothing that could name a patient.
+    matrix, in the file's units of `unit_mm` each. `axes` and `flips` are those of `grid.display_order`. `header` holds
+    the geometry fields of the file's header in its own binary form, and nothing that could name a patient.
     `files` are the slices of a DICOM series in the order of the third axis, `path` being the first; else empty.
     """
 

@@ -18,7 +18,7 @@ from diffseg.errors import CaseError
 
 # Temporary files this old belong to a writer that was killed.
 _LEFT_S = 3600.0
-_DOUBLE_SUFFIXES = (".nii.gz", ".plan.json")
+_DOUBLE_SUFFIXES = (".nii.gz", ".nii.zst", ".seg.nrrd", ".plan.json")
 
 
 def suffix_of(path: Path) -> str:

@@ -117,8 +117,8 @@ def _segments(path: Path, header: Any, frames: int) -> list[int]:
         shared = header.get("SharedFunctionalGroupsSequence")
         common = shared[0].get("SegmentIdentificationSequence") if shared else None
         groups = header.get("PerFrameFunctionalGroupsSequence") or []
-        found = [(group.get("SegmentIdentificationSequence") or common)[0] for group in groups]
-        numbers = [int(one.ReferencedSegmentNumber) for one in found]
+        found: list[Any] = [group.get("SegmentIdentificationSequence") or common for group in groups]
+        numbers = [int(one[0].ReferencedSegmentNumber) for one in found]
     except (AttributeError, TypeError, IndexError, ValueError):
         numbers = []
     if len(numbers) != frames or min(numbers) < 1 or max(numbers) > 65535:

@@ -22,8 +22,8 @@ def laid_on(volume: Volume, grid: Grid, tolerance_voxels: float) -> Labels:
     reach = np.array([*(0,) * (3 - labels.ndim), *(n - 1 for n in labels.shape), 1.0])
     if (np.abs(map_ - whole) @ reach)[:3].max() > tolerance_voxels:
         raise CaseError(
-            f"{named(volume.path)} lies between the scan's voxels, or has another voxel size; resample it to the scan's "
-            "grid."
+            f"{named(volume.path)} lies between the scan's voxels, or has another voxel size; resample it to the "
+            "scan's grid."
         )
     found = np.zeros(grid.shape, labels.dtype)
     outside = 0

@@ -76,8 +76,8 @@ def open_nrrd(path: Path, members: bool = False) -> Volume:
     parts = _segments(header)
     if len(several) > 1 and not members and not parts:
         raise CaseError(
-            f"{named(path)} holds {len(several)} values per voxel (volumes, colours or vectors); save the 3D volume you "
-            "want as its own file."
+            f"{named(path)} holds {len(several)} values per voxel (volumes, colours or vectors); save the 3D volume "
+            "you want as its own file."
         )
     try:
         origin = origin_of(shape, affine, path, file_format="nrrd", unit_mm=unit_mm)
@@ -202,8 +202,8 @@ def _signs(space: str) -> NDArray[np.float64]:
 
 def _numbers(path: Path, header: Header, begin: int, count: int, dtype: np.dtype, packing: Packing) -> NDArray[Any]:
     name = header.get("data file", header.get("datafile"))
-    skip = int(header.get("byte skip", header.get("byteskip", 0)))
-    lines = int(header.get("line skip", header.get("lineskip", 0)))
+    skip = int(header.get("byte skip", header.get("byteskip")) or 0)
+    lines = int(header.get("line skip", header.get("lineskip")) or 0)
     if lines < 0 or skip < -1 or (skip and packing != "raw"):
         raise CaseError(f"{named(path)} skips parts of its voxels in a way that is not read here; convert it first.")
     if name is None:

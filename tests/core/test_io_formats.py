@@ -1,4 +1,4 @@
-"""Files of all formats: those of other projects as their manifest says, and masks that two other programs read alike."""
+"""Files of all formats: those of other projects as their manifest says, and masks that two programs read alike."""
 
 from __future__ import annotations
 
@@ -101,7 +101,9 @@ def as_dicom_says(case: Case, path: Path, row: dict[str, str]) -> None:
         index = np.linalg.solve(case.origin.affine, [*place, 1])[:3]
         assert index == pytest.approx([0, 0, round(index[2])], abs=0.02)
         stored.append(header.pixel_array)
-        scaled = header.pixel_array * float(header.get("RescaleSlope") or 1) + float(header.get("RescaleIntercept") or 0)
+        scaled = header.pixel_array * float(header.get("RescaleSlope") or 1) + float(
+            header.get("RescaleIntercept") or 0
+        )
         np.testing.assert_allclose(frames[:, :, round(index[2])].T, scaled, rtol=1e-6)
     assert len(stored) == frames.shape[2]
     assert (np.min(stored), np.max(stored)) == (float(row["min"]), float(row["max"]))
@@ -212,7 +214,9 @@ def test_sheared_scans_many_labels_and_planes_are_written_too(tmp_path: Path, rn
     scan = save_nifti(tmp_path / "s.nii", rng.normal(size=(4, 5, 6)), affine_of(sheared(rng)), codes=(1, 0))
     case = read_case([scan])
     same_everywhere(case, labels_like(case, rng, 900), tmp_path, 1e-4, skip_itk=True)
-    flat = read_case([save_nifti(tmp_path / "flat.nii", rng.normal(size=(4, 5, 1)), affine_of(np.eye(3)), codes=(1, 0))])
+    flat = read_case(
+        [save_nifti(tmp_path / "flat.nii", rng.normal(size=(4, 5, 1)), affine_of(np.eye(3)), codes=(1, 0))]
+    )
     labels = labels_like(flat, rng)
     for suffix in (".nrrd", ".mha", ".seg.nrrd"):
         write_labels(tmp_path / f"flat{suffix}", labels, flat)
@@ -232,7 +236,13 @@ def test_scans_of_other_formats_give_masks_of_other_formats(
     shared_dir: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     folder = shared_dir / FORMATS
-    names = ("derived/volume.nrrd", "derived/volume.mha", "dicom/mr_oblique", "dicom/mr_rle", "real/BallBinary30x30x30.nhdr")
+    names = (
+        "derived/volume.nrrd",
+        "derived/volume.mha",
+        "dicom/mr_oblique",
+        "dicom/mr_rle",
+        "real/BallBinary30x30x30.nhdr",
+    )
     for number, name in enumerate(names):
         case = read_case([folder / name])
         (tmp_path / str(number)).mkdir()
@@ -240,7 +250,9 @@ def test_scans_of_other_formats_give_masks_of_other_formats(
         same_everywhere(case, sparse.astype(np.uint8), tmp_path / str(number), 1e-3)
 
 
-def test_a_segmentation_of_slicer_has_names_colours_and_one_label_each(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_a_segmentation_of_slicer_has_names_colours_and_one_label_each(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
     case = read_case([save_nifti(tmp_path / "scan.nii", rng.normal(size=(4, 5, 6)))])
     labels = np.zeros(case.grid.shape, np.uint8)
     labels[1:3, 2:4, 1:3] = 1
@@ -338,7 +350,9 @@ def test_what_can_be_written_is_what_is_listed(tmp_path: Path) -> None:
 
 def test_opening_any_file_does_not_start_torch(shared_dir: Path) -> None:
     folder = shared_dir / FORMATS
-    files = [folder / name for name in ("dicom/mr_rle", "dicom/seg_liver.dcm", "derived/volume.mha", "derived/volume.nrrd")]
+    files = [
+        folder / name for name in ("dicom/mr_rle", "dicom/seg_liver.dcm", "derived/volume.mha", "derived/volume.nrrd")
+    ]
     code = (
         "import sys\nfrom pathlib import Path\nfrom diffseg.io import read_case\n"
         f"for name in {[str(file) for file in files]!r}:\n    read_case([Path(name)])\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pydicom.uid import UID
 from diffseg.case import Origin, origin_of
 from diffseg.errors import CaseError
 from diffseg.io.dicom_planes import Plane, find_planes, read_tags
+from diffseg.io.quiet import silent
 from diffseg.io.volume import Volume, cut_short, named, too_large, unusable_geometry
 
 _PIXEL_TAGS = [
@@ -151,8 +151,7 @@ def read_pixels(path: Path) -> NDArray[Any]:
     syntax = UID(found.file_meta.TransferSyntaxUID)
     _refuse_missing_decoder(path, syntax)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silent("pydicom"):
             pixels = np.asarray(found.pixel_array)
     except MemoryError:
         raise

@@ -6,7 +6,6 @@ files belong together.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydicom.uid import UID
 
 from diffseg.errors import CaseError
 from diffseg.io.formats import is_dicom
+from diffseg.io.quiet import silent
 from diffseg.io.volume import named
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -70,12 +70,14 @@ def read_header(path: Path) -> Any:
 
 
 def read_tags(path: Path, tags: Sequence[str], pixels: bool = False) -> Any:
-    """These attributes of a file alone, in one thread without warnings of pydicom. Raises CaseError."""
+    """These attributes of a file alone, every value of them converted. Raises CaseError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silent("pydicom"):
             found = pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=list(tags))
-            UID(found.file_meta.TransferSyntaxUID)
+            if not UID(found.file_meta.TransferSyntaxUID).is_transfer_syntax:
+                raise ValueError("no transfer syntax")
+            for _ in found.iterall():  # pydicom converts values when they are first asked for
+                pass
             return found
     except MemoryError:
         raise

@@ -6,7 +6,6 @@ exactly as the slices do; they are read for that when it is written, and nothing
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +18,7 @@ import diffseg
 from diffseg.case import Labels, Origin
 from diffseg.errors import CaseError
 from diffseg.io.dicom import origin_now
+from diffseg.io.quiet import silent
 from diffseg.io.segments import NamedClass, Segment, segments_of
 from diffseg.io.volume import named
 
@@ -48,13 +48,13 @@ def write_dicom_seg(temporary: Path, labels: Labels, origin: Origin, classes: Se
     segments = segments_of(labels, classes)
     if not segments:
         raise CaseError("The mask is empty and no class has a name, so a DICOM-SEG would hold nothing; draw first.")
-    sources = [pydicom.dcmread(path, stop_before_pixels=True) for path in origin.files]
+    with silent("pydicom"):
+        sources = [pydicom.dcmread(path, stop_before_pixels=True) for path in origin.files]
     frames = labels.transpose(2, 1, 0)
     if len(sources) == 1 and len(planes) > 1:  # back to the order of the frames in their file
         frames = frames[np.argsort([plane.frame for plane in planes])]
     masks = np.stack([frames == segment.label for segment in segments], axis=-1).astype(np.uint8)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with silent("pydicom"):
         made = highdicom.seg.Segmentation(
             source_images=sources,
             pixel_array=masks,

@@ -7,10 +7,6 @@ extension or free number that could name a patient reaches memory that is writte
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,7 @@ from diffseg.case import Origin, origin_of
 from diffseg.errors import CaseError
 from diffseg.grid import Grid
 from diffseg.io.atomic import atomic_file, suffix_of
+from diffseg.io.quiet import unlogged
 from diffseg.io.volume import Volume, cut_short, named, too_large
 
 SUFFIXES = (".nii", ".nii.gz", ".nii.zst", ".hdr", ".img")
@@ -102,7 +99,7 @@ def _second_version(origin: Origin) -> bool:
 
 def _load(path: Path) -> Any:
     try:
-        with _unlogged(), np.errstate(all="ignore"):
+        with unlogged("nibabel.global"), np.errstate(all="ignore"):
             image = nib.load(path)
     except Exception as error:  # nibabel raises a dozen unrelated types on damaged headers
         raise CaseError(
@@ -113,21 +110,6 @@ def _load(path: Path) -> Any:
             f"{named(path)} is not NIfTI-1 or NIfTI-2 and states no orientation; convert it first."
         )
     return image
-
-
-@contextmanager
-def _unlogged() -> Iterator[None]:
-    """Keep nibabel from logging, in this thread, the small repairs it makes to a header."""
-    logger, thread = logging.getLogger("nibabel.global"), threading.get_ident()
-
-    def others(record: logging.LogRecord) -> bool:
-        return record.thread != thread
-
-    logger.addFilter(others)
-    try:
-        yield
-    finally:
-        logger.removeFilter(others)
 
 
 def _spatial_shape(path: Path, image: Any, members: bool) -> tuple[int, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from diffseg.case import Labels, Origin, origin_of
 from diffseg.errors import CaseError
 from diffseg.io.payload import Packing, read_numbers
+from diffseg.io.quiet import silent
 from diffseg.io.segments import NamedClass, merged, segments_of
 from diffseg.io.volume import Volume, named, unusable_geometry
 
@@ -149,8 +149,7 @@ def _header(path: Path) -> tuple[Header, int]:
     blank = re.search(rb"\r?\n\r?\n", head)
     end = len(head) if blank is None else blank.end()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silent("nrrd"):
             return dict(nrrd.read_header(head[:end].splitlines(keepends=True))), end
     except Exception as error:  # pynrrd lets errors of re, float and numpy through
         raise CaseError(f"{named(path)} cannot be read as NRRD; it is damaged, or of another format.") from error

@@ -43,10 +43,11 @@ class MaskMirror:
         if mask.labels is not self._labels:
             left = [la for la in self.stage.find("mask") if la.data is mask.labels]
             before = self._layer
+            if before is not None and before not in left and before in self.stage.find("mask"):
+                self._let_go()
+                self._retire(before)
             layer = left[0] if left else self.stage.add(layerdata.mask_layer(mask, frame))
             self._take(layer, mask.labels)
-            if before is not None and before is not layer and before in self.stage.find("mask"):
-                self._retire(before)
             self.stage.activate(layer)
         if self._layer.selected_label != mask.selected:
             self._layer.selected_label = mask.selected

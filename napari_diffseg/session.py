@@ -23,6 +23,8 @@ from psygnal import SignalGroupDescriptor
 
 from napari_diffseg.editing_state import Asked, BlindReading, Queue, ToolSettings
 from napari_diffseg.ensemble_state import EnsembleSettings, Findings, Readers
+from napari_diffseg.redraw_state import RedrawState
+from napari_diffseg.safety_state import Offer, Replacing
 from napari_diffseg.saliency_state import HintModel, HintSettings, SaliencyCut, SaliencyView
 from napari_diffseg.state import (
     Branch,
@@ -117,9 +119,12 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "readers": ("case", "model", "added_raters"),
     "mask": ("case",),
     "asked": ("case",),
+    "replacing": ("case",),
     "queue": ("case", "model"),
     "checked": ("case", "model"),
+    "place": ("case", "model"),
     "blind": ("case",),
+    "redraw": ("case", "model"),
     "shown": ("case",),
     "added_raters": ("case",),
     "saliency": ("case", "hint_model"),
@@ -142,6 +147,7 @@ def dependents(changed: str) -> list[str]:
 VALUES = (
     "settings", "seed_locked", "roi", "region_box", "step", "follow", "side_by_side", "shown", "mode", "plane", "job",
     "hints", "ensemble", "member", "looked_at", "tools", "checked", "label_layers", "origin_shown",
+    "place",
 )  # fmt: skip
 
 # Live objects, of no interest to observers.
@@ -149,8 +155,8 @@ SILENT = ("inline", "view", "live")
 
 OBSERVED = (
     "case", "files", "rater_files", "frame", "model", "model_path", "checkpoint", "plan", "trajectory", "branches",
-    "snapshot", "modes", "maps", "findings", "readers", "mask", "message", "added_raters", "hint_model", "saliency",
-    "cut", "asked", "queue", "blind", *VALUES,
+    "snapshot", "modes", "maps", "findings", "readers", "mask", "redraw", "message", "added_raters", "hint_model", "saliency",
+    "cut", "asked", "queue", "blind", "replacing", "offer", *VALUES,
 )  # fmt: skip
 
 
@@ -173,8 +179,10 @@ class Session:
     slice on display.
 
     ``tools`` says how tools correct the mask, ``asked`` is a new start that waits for a second word, ``queue`` lists
-    places to check and ``checked`` the keys of those that are done, ``blind`` is a reading without the model,
-    ``label_layers`` the names of Labels layers that others made, ``origin_shown`` the layer of who wrote what.
+    places to check, ``checked`` are the keys of those that are done and ``place`` that of the last one gone to.
+    ``blind`` is a reading without the model, ``label_layers`` are the names of Labels layers that others made, and
+    ``origin_shown`` switches the layer of who wrote what. ``replacing`` is a file that saving asks about, ``offer`` a
+    mask that an earlier session left in its journal.
     """
 
     case: Case | None = None
@@ -205,10 +213,14 @@ class Session:
     readers: Readers | None = None
     looked_at: int | None = None
     mask: MaskState | None = None
+    redraw: RedrawState | None = None
     asked: Asked | None = None
+    replacing: Replacing | None = None
+    offer: Offer | None = None
     tools: ToolSettings = ToolSettings()
     queue: Queue | None = None
     checked: frozenset[tuple[Any, ...]] = frozenset()
+    place: tuple[Any, ...] | None = None
     blind: BlindReading | None = None
     label_layers: tuple[str, ...] = ()
     origin_shown: bool = False
@@ -285,6 +297,8 @@ class Session:
     def sources(self) -> tuple[tuple[str, str], ...]:
         """``(key, words)`` of everything that ``commands.promote`` can make editable now."""
         found = []
+        if self.blind is not None and self.blind.hiding:
+            return (("empty", "an empty mask"),)
         if self.snapshot is not None:
             n = len(self.snapshot)
             found += [(f"mode:{m.index}", mode_words(m, n)) for m in self.modes]

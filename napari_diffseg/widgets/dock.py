@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Results that a tab can tell of.
 FIELDS = ("case", "model", "trajectory", "snapshot", "saliency", "mask")
+# Pages that tell what the model found.
+TELLING = (DenoisePanel.title, EnsemblePanel.title, SaliencyPanel.title)
 NARROWEST_PX = 360
 # napari squeezes the tabs of its own; these are to be read and hit.
 TAB_STYLE = "QTabBar::tab { padding: 4px 6px; min-height: 20px; }"
@@ -79,8 +81,11 @@ class Dock(QWidget):
         own: list[Heard] = [(getattr(self.session.events, field), self._on_results) for field in FIELDS]
         for signal, by in own:
             signal.connect(by)
+        own.append((self.session.events.blind, self._on_blind))
+        self.session.events.blind.connect(self._on_blind)
         self._ears.heard.append(own)
         self._on_results()
+        self._on_blind()
 
     def turn_to(self, title: str) -> None:
         """Show the page of this title, if it is here."""
@@ -109,6 +114,16 @@ class Dock(QWidget):
     def _on_results(self) -> None:
         for number, (title, panel) in enumerate(self.panels.items()):
             self.tabs.setTabText(number, f"{title} ✓" if panel.finished() else title)
+
+    def _on_blind(self) -> None:
+        """No page with results while somebody reads blind."""
+        blind = self.session.blind
+        hiding = blind is not None and blind.hiding
+        if hiding and list(self.panels)[self.tabs.currentIndex()] in TELLING:
+            self.turn_to(MaskPanel.title)
+        for number, title in enumerate(self.panels):
+            self.tabs.setTabEnabled(number, not (hiding and title in TELLING))
+            self.tabs.setTabToolTip(number, "Hidden during a blind reading" if hiding and title in TELLING else "")
 
     # ---- the end: a dock's cross only takes the parent away, and nobody gets a closeEvent ----
 

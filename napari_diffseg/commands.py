@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from diffseg.errors import CaseError, CheckpointError
+from diffseg.errors import CheckpointError
 from diffseg.grid import Box
-from napari_diffseg import masks
 from napari_diffseg.ensemble_commands import settled_already
 from napari_diffseg.exporting import export_trajectory
-from napari_diffseg.jobs import Job, Outcome
+from napari_diffseg.jobs import Job
 from napari_diffseg.opening import centre_on, choose_model, models, open_files, open_sample, use_layers
 from napari_diffseg.runs import command, live, shutdown, start, take
+from napari_diffseg.saving import keep_other, replace_other, save_mask
 from napari_diffseg.session import Session
 from napari_diffseg.starting import dismiss_start, keep_and_start, promote, select_class
-from napari_diffseg.state import MAP_NAMES, MaskState, Message, Plane, SampleSettings
+from napari_diffseg.state import MAP_NAMES, Message, Plane, SampleSettings
 from napari_diffseg.transport import (
     advance,
     branch_here,
@@ -54,6 +50,7 @@ __all__ = [
     "choose_model",
     "dismiss_start",
     "export_trajectory",
+    "keep_other",
     "keep_and_start",
     "lock_seed",
     "models",
@@ -63,8 +60,10 @@ __all__ = [
     "play",
     "promote",
     "remove_branch",
+    "replace_other",
     "reset",
     "resume",
+    "save_mask",
     "select_class",
     "set_follow",
     "set_side_by_side",
@@ -164,45 +163,3 @@ def grow_ensemble(session: Session, members: int | None = None) -> None:
 
     job = Job("Ensemble", source, inline=session.inline)
     start(session, job, functools.partial(take, session), functools.partial(ensemble_words, session))
-
-
-# ---- the mask ----
-
-
-@dataclass(frozen=True)
-class _Written:
-    """The one record of saving."""
-
-    done: int = 1
-    total: int = 1
-
-
-@command("save")
-def save_mask(session: Session, path: Path | str) -> None:
-    """Write the mask on the scan's own grid and ``<name>.plan.json`` beside it, even while a run goes on."""
-    held, mask = live(session), session.mask
-    assert mask is not None
-    target = masks.target(Path(path), session)
-    labels = mask.labels.copy()
-    if held.saving is not None:
-        raise CaseError("The mask is being saved already: wait a moment.")
-
-    def write() -> Iterator[_Written]:
-        masks.write(target, labels, mask)
-        yield _Written()
-
-    job = held.saving = Job("Saving the mask", write, inline=session.inline)
-    job.finished.connect(functools.partial(_saved, session, mask, labels, target))
-    job.start()
-
-
-def _saved(session: Session, before: MaskState, labels: Any, target: Path, outcome: Outcome) -> None:
-    live(session).saving = None
-    if outcome.kind != "done":
-        session.message = Message(outcome.sentence, "error", outcome.details)
-        return
-    mask = session.mask
-    if mask is not None and mask.name == before.name and mask.labels is before.labels:
-        dirty = not np.array_equal(labels, mask.labels)
-        session.mask = replace(mask, path=target, saved_at=datetime.now(), dirty=dirty)
-    session.message = Message(f"Saved {target} ({masks.words(replace(before, labels=labels))}).")

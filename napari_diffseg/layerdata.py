@@ -221,10 +221,11 @@ def mode_layer(
 
 def mask_layer(mask: MaskState, frame: Frame) -> LayerData:
     """The editable mask: filled, in the classes' colours, on the whole grid of the scan."""
+    noted = {"role": "mask", "case": mask.case, "source": mask.source, "plan": mask.plan, "begun": mask.begun}
     look = {
         "colormap": label_colors(class_colors(mask.classes)),
         "features": class_table(mask.classes),
-        "metadata": {KEY: {"role": "mask", "case": mask.case, "source": mask.source, "plan": mask.plan}},
+        "metadata": {KEY: noted},
         "opacity": 0.5,
     }
     return mask.labels, {"name": mask.name, **look, **frame.placed((0,) * mask.case.ndim)}, "labels"

@@ -100,9 +100,13 @@ def origin_of(session: Session) -> NDArray[np.uint8]:
     Raises:
         CaseError: no mask.
     """
-    mask = session.mask
-    if mask is None:
+    if session.mask is None:
         raise CaseError("There is no mask: make one editable first.")
+    return origin_in(session.mask)
+
+
+def origin_in(mask: MaskState) -> NDArray[np.uint8]:
+    """As ``origin_of``, for any mask."""
     origin = np.zeros(mask.labels.shape, np.uint8)
     written, flat = machine_of(mask), origin.reshape(-1)
     for edit in mask.edits:

@@ -14,6 +14,7 @@ from diffseg.outputs import full
 from diffseg.saliency_plan import ExplainPlan
 from napari_diffseg.fromlayers import labels_on
 from napari_diffseg.layerdata import CLASS_COLORS, Frame, frame_of, layer_name
+from napari_diffseg.mask_starts import start_of
 from napari_diffseg.saliency_layers import HINT_COLOR
 from napari_diffseg.session import Session
 from napari_diffseg.state import MaskState
@@ -45,7 +46,8 @@ def begin(session: Session, source: Any, opened: Opened | None, frame: Frame | N
         classes, plan = hint_classes(session.cut.view), session.cut.view.plan
     name, painted = layer_name(case, "mask"), labels.astype(np.uint8)
     named = named_classes(classes, int(painted.max(initial=0)))
-    return MaskState(painted, words_, name, case, named, plan, start=painted.copy())
+    begun = start_of(session, source)
+    return MaskState(painted, words_, name, case, named, plan, start=painted.copy(), begun=begun)
 
 
 def words_of(session: Session, source: Any) -> str:

@@ -38,8 +38,8 @@ class MaskStart:
     ``rater``, ``layer`` or ``empty``, and ``sha256`` the hash of its labels, uint8 in display order (None: not known).
     ``members`` is the number of masks that a mode, a mean or a contour was made from, ``share`` how many of them
     are in the mode; ``relative_area`` whether small ones counted as empty. ``step`` (of the trajectory, or at which
-    the branch left it) and ``seed`` (of the branch) belong to trajectories; ``thresholds``, one per slice, to
-    saliency maps.
+    the branch left it) and ``seed`` (of the branch) belong to trajectories; ``rule`` of the threshold, or a
+    ``threshold`` that a person set (in units of the map), and ``largest`` part only to saliency maps.
     """
 
     key: str
@@ -49,7 +49,9 @@ class MaskStart:
     relative_area: bool = False
     step: int | None = None
     seed: int | None = None
-    thresholds: tuple[float, ...] | None = None
+    rule: str | None = None
+    threshold: float | None = None
+    largest: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _write_labels(
 ) -> None:
     """Verified; what goes wrong is told of the name that the person knows."""
     try:
-        write_labels(temporary, labels, case)
+        write_labels(temporary, labels, case, classes)
     except CaseError as error:
         sentence = str(error).replace(str(temporary), str(path)).replace(temporary.name, path.name)
         raise CaseError(sentence) from error

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
-from napari_diffseg import starting
+from diffseg.errors import CaseError
+from diffseg.io.atomic import suffix_of
+from diffseg.mask_file import MaskStart, written_here
+from napari_diffseg import masks, starting
 from napari_diffseg.editing_state import BlindReading
 from napari_diffseg.runs import command
 from napari_diffseg.session import Session
@@ -50,3 +54,23 @@ def reveal(session: Session) -> None:
     session.blind = replace(blind, revealed_at=datetime.now(), labels=labels, name=name)
     session.added_raters = (*session.added_raters, (name, labels))
     session.message = Message(f"Results are shown. What you drew without them is kept as reader {name!r}.")
+
+
+def kept(session: Session) -> BlindReading | None:
+    """The blind reading of the case, once it is over."""
+    reading = session.blind
+    return reading if reading is not None and reading.labels is not None else None
+
+
+def write_reading(path: Path, reading: BlindReading) -> Path:
+    """Save what was drawn blind, with its record, as ``<name>.blind.nii.gz`` beside the mask ``path``.
+
+    Raises:
+        CaseError: the file cannot be written, or is somebody else's.
+    """
+    assert reading.labels is not None
+    beside = path.with_name(path.name.removesuffix(suffix_of(path)) + ".blind.nii.gz")
+    if beside.exists() and not written_here(beside):
+        raise CaseError(f"{beside.name} was not written by DiffSeg, so the blind reading is not saved: move that file.")
+    masks.write_with_record(beside, reading.labels, reading.case, None, NAME, True, MaskStart("empty"))
+    return beside

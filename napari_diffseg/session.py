@@ -155,8 +155,8 @@ SILENT = ("inline", "view", "live")
 
 OBSERVED = (
     "case", "files", "rater_files", "frame", "model", "model_path", "checkpoint", "plan", "trajectory", "branches",
-    "snapshot", "modes", "maps", "findings", "readers", "mask", "redraw", "message", "added_raters", "hint_model", "saliency",
-    "cut", "asked", "queue", "blind", "replacing", "offer", *VALUES,
+    "snapshot", "modes", "maps", "findings", "readers", "mask", "redraw", "message", "added_raters",
+    "hint_model", "saliency", "cut", "asked", "queue", "blind", "replacing", "offer", *VALUES,
 )  # fmt: skip
 
 

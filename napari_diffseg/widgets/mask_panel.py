@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtWidgets import QComboBox, QFileDialog, QGridLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QGridLayout, QLabel
 
 from napari_diffseg import commands
 from napari_diffseg.layerdata import class_colors
 from napari_diffseg.widgets.blind_section import BlindSection
 from napari_diffseg.widgets.check_section import CheckSection
-from napari_diffseg.widgets.panel import GAP, Panel, button, enable, line, row, say, slim, swatch
+from napari_diffseg.widgets.panel import GAP, Panel, button, enable, line, say, slim, swatch
+from napari_diffseg.widgets.question import Question
+from napari_diffseg.widgets.redraw_section import RedrawSection
 from napari_diffseg.widgets.tools_section import ToolsSection
 
 HOW = (
@@ -35,11 +37,20 @@ class MaskPanel(Panel):
     def _build(self) -> None:
         self._build_start()
         self.tools = ToolsSection(self.session)
+        self.redraw = RedrawSection(self.session, self)
+        # It listens by itself; this way it stops with the page.
+        self.heard += self.redraw.heard
         self.check = CheckSection(self.session)
         self.blind = BlindSection(self.session)
-        for section in (self.tools, self.check, self.blind):
+        for section in (self.tools, self.redraw, self.check, self.blind):
             self.page.addWidget(section)
         self.save = button("Save mask…", "On the scan's own grid, with its plan beside it", "Save the mask")
+        self.replacing = Question(
+            "What becomes of the other file",
+            button("Replace it", "Save the mask in its place"),
+            button("Leave it", "Choose another name with Save mask…"),
+        )
+        self.page.addWidget(self.replacing)
         self.page.addWidget(self.save)
         self.saved = line(name="Saved or not")
         self.page.addWidget(self.saved)
@@ -64,16 +75,11 @@ class MaskPanel(Panel):
         grid.addWidget(QLabel("Start from"), 0, 0)
         grid.addWidget(self.sources, 0, 1)
         grid.addWidget(self.edit, 0, 2)
-        self.asked = line(name="What becomes of the edited mask")
-        self.keep = button("Keep it as a layer", "The edited mask stays in the layer list, and a new one begins")
-        self.stay = button("Go on with it", "Nothing changes")
-        slim(self.keep, self.stay)
-        self.question = QWidget()
-        asking = QVBoxLayout(self.question)
-        asking.setContentsMargins(0, 0, 0, 0)
-        asking.setSpacing(GAP // 2)
-        asking.addWidget(self.asked)
-        asking.addLayout(row(self.keep, self.stay, 1))
+        self.question = Question(
+            "What becomes of the edited mask",
+            button("Keep it as a layer", "The edited mask stays in the layer list, and a new one begins"),
+            button("Go on with it", "Nothing changes"),
+        )
         grid.addWidget(self.question, 1, 0, 1, 3)
         self.class_caption = QLabel("Class")
         grid.addWidget(self.class_caption, 2, 0)
@@ -87,14 +93,16 @@ class MaskPanel(Panel):
         session = self.session
         self.sources.activated.connect(self._choose_source)
         self.edit.clicked.connect(lambda: commands.promote(session, self.sources.currentData()))
-        self.keep.clicked.connect(lambda: commands.keep_and_start(session))
-        self.stay.clicked.connect(lambda: commands.dismiss_start(session))
+        self.question.yes.clicked.connect(lambda: commands.keep_and_start(session))
+        self.question.no.clicked.connect(lambda: commands.dismiss_start(session))
+        self.replacing.yes.clicked.connect(lambda: commands.replace_other(session))
+        self.replacing.no.clicked.connect(lambda: commands.keep_other(session))
         self.classes.activated.connect(lambda index: commands.select_class(session, self.classes.itemData(index)))
         self.save.clicked.connect(lambda: self.choose_and_save())
         starts = ("snapshot", "modes", "trajectory", "case", "added_raters", "label_layers", "cut", "blind")
         self.hear(*starts, by=self._on_sources)
         self.hear("mask", by=self._on_mask)
-        self.hear("asked", by=self._on_asked)
+        self.hear("asked", "replacing", by=self._on_asked)
         self.hear("case", "mask", "job", "blind", by=self._on_blockers)
         self.hear("tools", "origin_shown", by=self.tools.on_settings)
         checked = ("snapshot", "job", "mask", "queue", "checked", "place", "plane", "tools", "blind")
@@ -112,7 +120,7 @@ class MaskPanel(Panel):
             name, _ = QFileDialog.getSaveFileName(self, "Save the mask", str(self._proposal()), FILES)
             path = Path(name) if name else None
         if path is not None:
-            commands.save_mask(self.session, path)
+            commands.save_mask(self.session, path, origin=self.session.origin_shown)
 
     def _proposal(self) -> Path:
         """Beside the scan, or where the mask was last saved."""
@@ -166,12 +174,13 @@ class MaskPanel(Panel):
         )
 
     def _on_asked(self) -> None:
-        asked = self.session.asked
-        self.question.setVisible(asked is not None)
-        if asked is not None:
-            self.asked.setText(
-                f"The mask has edits that are not saved. Keep it as a layer and start anew from {asked.words}?"
-            )
+        asked, other = self.session.asked, self.session.replacing
+        self.question.ask(
+            f"The mask has edits that are not saved. Keep it as a layer and start anew from {asked.words}?"
+            if asked is not None
+            else ""
+        )
+        self.replacing.ask("" if other is None else f"{other.path.name} is not ours, or changed since. Replace it?")
 
     def _on_blockers(self) -> None:
         promote, save = self.session.blockers("promote"), self.session.blockers("save")

@@ -44,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DiffsegError as error:
         sys.stderr.write(f"diffseg: {error}\n")
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        sys.stderr.write("diffseg: Memory ran out; close other programs or choose a smaller region.\n")
+        return 2
     except BrokenPipeError:
         return 0  # the reader of our output, such as head, has seen enough
     except OSError as error:
@@ -53,6 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("diffseg: interrupted; nothing half-written was left behind.\n")
         return 130
     return 0
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from diffseg.devices import is_out_of_memory  # only once torch is there anyway
+
+    return is_out_of_memory(error)
 
 
 if __name__ == "__main__":

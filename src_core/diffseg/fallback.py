@@ -6,11 +6,13 @@ that was denoised in one piece change them a little, since a network sees less a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 
+from diffseg.devices import is_out_of_memory
 from diffseg.errors import DeviceError
 
 # Members denoised together on a GPU; a CPU gains nothing from batches.
@@ -65,6 +67,19 @@ def smaller(
     raise DeviceError(
         f"Memory ran out with one member of {_size(shape)} voxels; close other programs or choose a smaller region."
     )
+
+
+@contextmanager
+def memory_told(shape: Sequence[int]) -> Iterator[None]:
+    """Raise ``DeviceError`` where memory runs out inside, for a region of ``shape`` voxels."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"Memory ran out with a region of {_size(shape)} voxels; close other programs or choose a smaller region."
+        ) from None
 
 
 def _size(shape: Sequence[int]) -> str:

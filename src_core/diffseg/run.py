@@ -19,7 +19,7 @@ from diffseg.denoise import Denoiser
 from diffseg.devices import choose_device, is_out_of_memory, release_memory
 from diffseg.ensemble import Ensemble, Snapshot
 from diffseg.errors import CaseError, CheckpointError, PlanError
-from diffseg.fallback import means_on, smaller
+from diffseg.fallback import means_on, memory_told, smaller
 from diffseg.plan import SamplePlan
 from diffseg.preprocess import Prepared, prepare
 from diffseg.records import from_dict
@@ -227,7 +227,7 @@ class Run:
             snapshot = None
             if step.done == step.total:
                 for m, x0 in zip(members, step.x0, strict=True):
-                    ensemble.add(self.mask(x0[None]), m)
+                    ensemble.add(self._mask(x0[None]), m)
                 snapshot = ensemble.snapshot()
             yield Growth(done + step.done * len(members), total, members, step, snapshot, note)
             note = ""
@@ -244,10 +244,15 @@ class Run:
     def mask(self, x0: Tensor) -> NDArray[np.uint8]:
         """Labels on the region of the case, ``(*roi)`` uint8, from ``x0 (1, K, *W)`` on the model's window.
 
-        Raises ``CheckpointError`` when ``x0`` is not finite, which a mask would not show.
+        Raises ``CheckpointError`` when ``x0`` is not finite, which a mask would not show, and ``DeviceError`` when
+        memory runs out.
 
         Probabilities, not labels, are brought back to the scan's grid, so that resampled borders stay smooth.
         """
+        with memory_told(self.shape):
+            return self._mask(x0)
+
+    def _mask(self, x0: Tensor) -> NDArray[np.uint8]:
         p = self.codec.probabilities(x0.float())[0].cpu().numpy()
         if not np.isfinite(p).all():
             raise CheckpointError(

@@ -62,6 +62,7 @@ def run(options: argparse.Namespace) -> None:
 def grow(job: Any, members: int) -> Any:
     """The finished ensemble, with a progress bar where somebody watches."""
     ensemble = job.ensemble()
+    tqdm.monitor_interval = 0  # a thread that watches the bar, and warns where memory for threads is short
     with tqdm(total=members * job.steps, unit="step", disable=None, leave=False) as bar:
         for growth in job.grow(ensemble, members):
             bar.update(growth.done - bar.n)

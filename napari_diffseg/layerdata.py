@@ -11,6 +11,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,17 @@ def own(layer: Any) -> dict[str, Any]:
 
 
 # ---- scans and raters ----
+
+
+def files_of_channels(case: Case, files: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """The files of each channel: one each, or all of them for all, as slices or as the volumes of one file.
+
+    None where several series of slices are channels, which the case does not tell apart.
+    """
+    if len(files) == len(case.channels) and not case.origin.files:
+        return [(file,) for file in files]
+    together = len(case.channels) == 1 or len(files) == 1
+    return [tuple(files) if together else ()] * len(case.channels)
 
 
 def scan_layers(case: Case, frame: Frame | None = None) -> list[LayerData]:

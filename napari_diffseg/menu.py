@@ -38,6 +38,11 @@ def open_files(viewer: napari.Viewer) -> None:
     cast("CasePanel", _page(viewer, "Case")).choose_files()
 
 
+def open_folder(viewer: napari.Viewer) -> None:
+    """A folder of DICOM slices, asked for."""
+    cast("CasePanel", _page(viewer, "Case")).choose_folder()
+
+
 def add_readers(viewer: napari.Viewer) -> None:
     """Masks that people drew on the scan, asked for."""
     panel = cast("CasePanel", _page(viewer, "Case"))

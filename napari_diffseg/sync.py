@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -321,15 +320,15 @@ class LayerSync:
                 layer.visible = False
         others = () if rest is None else layerdata.scan_layers(replace(rest, raters={}))
         unused = [self.add(data) for data in others]
-        for layer, file in zip_longest(unused, rest_files):
+        for layer, files in zip(unused, layerdata.files_of_channels(rest, rest_files) if rest else (), strict=False):
             layer.visible = False
-            own(layer)["file"] = file
+            own(layer)["files"] = files
         added = []
         for values, look, kind in layerdata.scan_layers(case):
             outline = {"contour": layerdata.RATER_PIXELS} if kind == "labels" else {}
             added.append(self.add((values, look | outline, kind)))
-        for layer, file in zip(added, self.session.files, strict=False):
-            own(layer)["file"] = file
+        for layer, files in zip(added, layerdata.files_of_channels(case, self.session.files), strict=False):
+            own(layer)["files"] = files
         self.scan_shown_by(added[: len(case.channels)])
         self._show_scale()
         self._face(case, added)

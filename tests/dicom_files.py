@@ -64,7 +64,7 @@ def write_series(
 
     Files are named in another order than the slices lie.
     """
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     places = np.arange(len(volume)) * 2.5 if along is None else along
     normal = np.cross(*directions)
     paths = []

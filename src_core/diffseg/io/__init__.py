@@ -17,6 +17,7 @@ from diffseg.io.lay import laid_on
 from diffseg.io.nifti import open_volume, write_array
 from diffseg.io.pictures import open_picture
 from diffseg.io.segments import NamedClass
+from diffseg.io.told import is_mask
 from diffseg.io.volume import Volume
 from diffseg.io.write import write_mask
 
@@ -25,6 +26,7 @@ __all__ = [
     "LABEL_SUFFIXES",
     "SUFFIXES",
     "image_groups",
+    "is_mask",
     "open_file",
     "read_case",
     "read_labels",
@@ -38,6 +40,7 @@ __all__ = [
 # Files of one scan by different tools differ by rounding: float32 quaternions alone move corners by 0.1 mm.
 _PAIRING_TOLERANCE_VOXELS = 0.1
 _MOST_CHANNELS = 64
+_HEADERS, _VOXELS = (".hdr", ".nhdr", ".mhd"), (".img", ".raw", ".zraw")
 
 
 def open_file(path: Path, members: bool = False) -> Volume:
@@ -53,11 +56,12 @@ def image_groups(paths: Sequence[Path]) -> tuple[tuple[Path, ...], ...]:
     """The files of each image that `paths` name, in the order of the paths.
 
     A DICOM series counts as one image however many of its files are named: with one of them, or with a folder, it is
-    every slice there; with several, exactly those. Any other file is one image. Raises CaseError.
+    every slice there; with several, exactly those. A header and the file of its voxels are one image, as is any other
+    file. Raises CaseError.
     """
     groups: list[tuple[Path, ...]] = []
     slices: list[Path] = []
-    for path in map(Path, paths):
+    for path in _whole(paths):
         if kind_of(path) != "dicom":
             groups.append((path,))
         elif not path.is_dir():
@@ -219,6 +223,13 @@ def _open(group: Sequence[Path], members: bool = False) -> Volume:
 
         return open_segmentation(path)
     return open_dicom(group)
+
+
+def _whole(paths: Sequence[Path]) -> list[Path]:
+    """The paths without files of voxels whose header is among them."""
+    found = [Path(path) for path in paths]
+    headers = {path.with_suffix("") for path in found if path.suffix.lower() in _HEADERS}
+    return [path for path in found if path.suffix.lower() not in _VOXELS or path.with_suffix("") not in headers]
 
 
 def _dicom_files(group: Sequence[Path]) -> tuple[Path, ...]:

@@ -89,6 +89,11 @@ def open_nrrd(path: Path, members: bool = False) -> Volume:
     return Volume(path, together, 1.0, 0.0, origin.display_grid(), origin, partial=bool(parts))
 
 
+def names_segments(path: Path) -> bool:
+    """Whether the header names segments, as 3D Slicer's does. Raises CaseError for a damaged one."""
+    return bool(_segments(_header(path)[0]))
+
+
 def write_nrrd(temporary: Path, labels: Labels, origin: Origin) -> None:
     """Write labels in file order, (X, Y, Z) or (X, Y), packed, with the origin's geometry."""
     _write(temporary, labels, origin, ())

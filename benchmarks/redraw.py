@@ -174,7 +174,7 @@ def show(rows: dict[str, NDArray[Any]]) -> None:
     number = rows.pop("case")
     painted = rows["painting alone"]
     print(f"{len(set(number))} scans, {len(number)} readers; Dice at the start {painted[:, 0].mean():.3f}")
-    print(f"{'Dice after strokes':26}" + "".join(f"{n:>22}" for n in COUNTS))
+    print(f"{'Dice after strokes':26}" + "".join(f"{n:>24}" for n in COUNTS))
     for name, values in rows.items():
         cells = []
         for n in COUNTS:
@@ -182,7 +182,7 @@ def show(rows: dict[str, NDArray[Any]]) -> None:
             each = np.array([gain[number == c].mean() for c in sorted(set(number))])
             error = each.std(ddof=1) / len(each) ** 0.5 if len(each) > 1 else float("nan")
             cells.append(f"{values[:, n].mean():.3f} ({gain.mean():+.3f} ± {error:.3f})")
-        print(f"{name:26}" + "".join(f"{c:>22}" for c in cells), flush=True)
+        print(f"{name:26}" + "".join(f"{c:>24}" for c in cells), flush=True)
 
 
 def time_of(name: str, radius: float) -> None:

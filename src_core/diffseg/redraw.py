@@ -39,8 +39,6 @@ from diffseg.strokes import Alternative, Method, Strokes, agreement, around, by_
 
 # Network passes of one drawing, at most.
 MOST_PASSES = 10
-# A drawing agrees with the strokes when the model itself gives at least this share of them their class.
-AGREES = 0.5
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class RedrawPlan:
     band: float = knob(2.0, low=0.5, high=1000, unit="voxels", help="How far from the borders classes may change")
     margin: float = knob(16.0, low=1, high=1000, unit="voxels", help="How far around the strokes is drawn again")
     taper: float = knob(4.0, low=1, high=100, unit="voxels", help="Width of the seam to the mask around")
+    agrees: float = knob(0.5, low=0, high=1, help="Share of the strokes that the model itself must draw alike")
     seed: int = knob(0, low=0, high=2**31 - 1, help="The same seed gives the same drawings")
     order: tuple[Method, ...] = ("followed", "drawn", "nearest")
     kinship: Kinship = field(default_factory=Kinship)
@@ -223,7 +222,7 @@ class _Work:
         assert heard.x0 is not None
         raw = self._cut(run.mask(heard.x0))
         agrees = agreement(raw, self.strokes)
-        yield (self._cut(run.mask(step.x0)), "drawn", agrees) if agrees >= AGREES else None
+        yield (self._cut(run.mask(step.x0)), "drawn", agrees) if agrees >= self.plan.agrees else None
 
     def _cut(self, labels: Labels) -> Labels:
         """The box out of labels on the run's region."""

@@ -57,7 +57,7 @@ class Kinship:
     alike: float = knob(0.5, low=0, high=10, help="Weight of what varies together from mask to mask")
     near: float = knob(0.5, low=0, high=10, unit="voxels", help="How far the border follows a stroke beside it")
     reach: float = knob(2.0, low=0.1, high=100, unit="voxels", help="How far beside it")
-    depth: float = knob(0.5, low=0.0, high=10, unit="voxels", help="How deep inside a stroke is taken to lie")
+    depth: float = knob(0.25, low=0.0, high=10, unit="voxels", help="How deep inside a stroke is taken to lie")
     doubt: float = knob(0.3, low=1e-3, high=10, unit="voxels", help="How exactly strokes are followed")
 
     def __post_init__(self) -> None:

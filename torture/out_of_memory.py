@@ -29,16 +29,15 @@ import numpy as np
 import torch
 from rig import REPOSITORY, scarce
 
-sys.path.insert(0, str(REPOSITORY / "src_core"))
-from diffseg.case import Case, origin_of  # noqa: E402
-from diffseg.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
-from diffseg.errors import DeviceError  # noqa: E402
-from diffseg.plan import plan_for  # noqa: E402
-from diffseg.run import Run  # noqa: E402
-from diffseg.saliency.run import SaliencyRun  # noqa: E402
-from diffseg.saliency_plan import ExplainPlan  # noqa: E402
-from image_models import image_card  # noqa: E402
-from oracle import save_tiny, tiny_card  # noqa: E402
+from diffseg.case import Case, origin_of
+from diffseg.checkpoint import Checkpoint, load_checkpoint
+from diffseg.errors import DeviceError
+from diffseg.plan import plan_for
+from diffseg.run import Run
+from diffseg.saliency.run import SaliencyRun
+from diffseg.saliency_plan import ExplainPlan
+from image_models import image_card
+from oracle import save_tiny, tiny_card
 
 MEMBERS = 2
 Outcome = tuple[str, Any, tuple[str, ...]]

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from napari_diffseg import layerdata
 from napari_diffseg.blind_mirror import BlindMirror
 from napari_diffseg.ensemble_mirror import ENSEMBLE_MIRRORS
+from napari_diffseg.journal_mirror import JournalMirror
 from napari_diffseg.labels_mirror import LabelsMirror
 from napari_diffseg.layerdata import LayerData
 from napari_diffseg.mask_mirror import MaskMirror
@@ -78,6 +79,7 @@ MIRRORS: tuple[Callable[[Stage], Mirror], ...] = (
     MapsMirror,
     ModeMirror,
     MaskMirror,
+    JournalMirror,
     RedrawMirror,
     LabelsMirror,
     OriginMirror,

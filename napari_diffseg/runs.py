@@ -41,6 +41,9 @@ class Live:
     # A tool at work on the mask, and the search for places to check.
     tool: Job | None = None
     search: Job | None = None
+    # The journal of the mask, and the search for those of earlier sessions.
+    journal: Any = None
+    looking: Job | None = None
     # Trajectories up to this one were reset; a late record must not bring them back.
     dropped: int = 0
     # The seed of the newest trajectory; one that is not locked is used once.
@@ -184,6 +187,12 @@ def shutdown(session: Session) -> None:
     held = live(session)
     if held.saving is not None:
         held.saving.wait(CLOSING_S)
+    if held.journal is not None:
+        held.journal.close()
+    held.looking = None
+    if session.offer is not None:
+        session.offer.claim.release()
+        session.offer = None
     job = held.job
     if job is not None:
         job.cancel()

@@ -10,7 +10,7 @@ from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
-from napari_diffseg import commands, keys
+from napari_diffseg import commands, keys, recovery
 from napari_diffseg.session import Session
 from napari_diffseg.sync import attach
 from napari_diffseg.widgets.case_panel import CasePanel
@@ -19,6 +19,7 @@ from napari_diffseg.widgets.ensemble_panel import EnsemblePanel
 from napari_diffseg.widgets.job_bar import JobBar
 from napari_diffseg.widgets.mask_panel import MaskPanel
 from napari_diffseg.widgets.panel import GAP, MARGIN, Heard, Panel, deafen, line
+from napari_diffseg.widgets.recovery_bar import RecoveryBar
 from napari_diffseg.widgets.saliency_panel import SaliencyPanel
 
 if TYPE_CHECKING:
@@ -43,13 +44,15 @@ class Dock(QWidget):
         self.session = attach(napari_viewer)
         self.panels: dict[str, Panel] = {page.title: page(self.session) for page in self.pages}
         self.bar = JobBar(self.session)
+        self.recovery = RecoveryBar(self.session)
         self._build()
-        self._ears = Ears(self.session, [panel.heard for panel in (*self.panels.values(), self.bar)])
+        self._ears = Ears(self.session, [panel.heard for panel in (*self.panels.values(), self.bar, self.recovery)])
         self._connect()
         self._window: QWidget | None = None
         self._closing = False
         # Told after the widgets are gone, so that it may know nothing of them.
         self.destroyed.connect(partial(_end, self._ears))
+        recovery.look(self.session)
 
     def _build(self) -> None:
         box = QVBoxLayout(self)
@@ -69,6 +72,7 @@ class Dock(QWidget):
         self.about.setContentsMargins(MARGIN, GAP, MARGIN, 0)
         self.about.hide()
         box.addWidget(self.about)
+        box.addWidget(self.recovery)
         box.addWidget(self.bar)
         self.setMinimumWidth(NARROWEST_PX)
         self.setAcceptDrops(True)
@@ -161,7 +165,7 @@ class Dock(QWidget):
         if not self._ears.open:
             return
         self._unwatch()
-        for panel in self.panels.values():
+        for panel in (*self.panels.values(), self.recovery):
             panel.shutdown()
         _end(self._ears)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtWidgets import QComboBox, QFileDialog, QGridLayout, QLabel
+from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel
 
-from napari_diffseg import commands
+from napari_diffseg import commands, dialogs
 from napari_diffseg.layerdata import class_colors
 from napari_diffseg.widgets.blind_section import BlindSection
 from napari_diffseg.widgets.check_section import CheckSection
 from napari_diffseg.widgets.panel import GAP, Panel, button, enable, line, say, slim, swatch
 from napari_diffseg.widgets.question import Question
+from napari_diffseg.widgets.recovery_bar import journal_words
 from napari_diffseg.widgets.redraw_section import RedrawSection
 from napari_diffseg.widgets.tools_section import ToolsSection
 
@@ -19,7 +20,6 @@ HOW = (
     "Paint with napari's own tools on the mask layer: 2 brush, 1 eraser, 4 fill, 3 polygon; "
     "[ and ] change the brush, Ctrl+Z takes a stroke back."
 )
-FILES = "NIfTI (*.nii.gz *.nii)"
 
 
 class MaskPanel(Panel):
@@ -117,8 +117,7 @@ class MaskPanel(Panel):
     def choose_and_save(self, path: Path | None = None) -> None:
         """Save to ``path``, or where the person says."""
         if path is None:
-            name, _ = QFileDialog.getSaveFileName(self, "Save the mask", str(self._proposal()), FILES)
-            path = Path(name) if name else None
+            path = dialogs.ask_where_to_save(self, self._proposal())
         if path is not None:
             commands.save_mask(self.session, path, origin=self.session.origin_shown)
 
@@ -169,9 +168,9 @@ class MaskPanel(Panel):
             if mask.saved_at
             else "Not saved yet"
         )
-        self.saved.setText(
-            f"{when}{', changed since' if mask.saved_at and mask.dirty else ''}. Made from {mask.source}."
-        )
+        changed = ", changed since" if mask.saved_at and mask.dirty else ""
+        journal = "".join(f" · {words}" for words in [journal_words(self.session)] if words)
+        self.saved.setText(f"{when}{changed}{journal}. Made from {mask.source}.")
 
     def _on_asked(self) -> None:
         asked, other = self.session.asked, self.session.replacing

@@ -5,6 +5,7 @@ bytes that tell what it is:
 
 - ``HEAD``: JSON of ``JournalHead``, what the mask is drawn on;
 - ``BASE``: plane number (u8) and all voxels of it, zlib; one per plane, the first is the mask itself;
+- ``SAME``: plane number and the number of an earlier plane (u8 each) that held the same voxels, in place of a ``BASE``;
 - ``EDIT``: plane number (u8), axes (u8), start and stop of a box (u32 each), the voxels in it, zlib;
 - ``STAT``: JSON of ``JournalState``, where the person was.
 
@@ -162,8 +163,8 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
     def _edits(self, number: int, name: str, now: Plane) -> list[bytes]:
-        known, parts = self._known[name], []
-        for piece in changed(now, known):
+        known, parts = self._known[name], list[bytes]()
+        for piece in changed(now, known) if now is not known else ():
             values = np.array(now[piece], np.uint8, order="C")
             if name == LABELS:
                 known[piece] = values
@@ -173,6 +174,13 @@ class Journal:
         if name != LABELS:
             self._known[name] = now
         return parts
+
+    def _base_of(self, number: int) -> bytes:
+        planes = [self._known[name] for name in self.head.planes]
+        twin = next((k for k in range(number) if _same(planes[k], planes[number])), None)
+        if twin is not None:
+            return _record(b"SAME", bytes([number, twin]))
+        return _record(b"BASE", bytes([number]) + zlib.compress(np.ascontiguousarray(planes[number]), _LEVEL))
 
     def _append(self, data: bytes) -> None:
         assert self._file is not None
@@ -194,10 +202,7 @@ class Journal:
     def _rewrite(self) -> None:
         """The whole content anew, in one piece; the old file stays until then."""
         parts = [MAGIC, _record(b"HEAD", to_json(self.head).encode())]
-        parts += [
-            _record(b"BASE", bytes([number]) + zlib.compress(np.ascontiguousarray(self._known[name]), _LEVEL))
-            for number, name in enumerate(self.head.planes)
-        ]
+        parts += [self._base_of(number) for number in range(len(self.head.planes))]
         parts.append(_record(b"STAT", to_json(self._state).encode()))
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -212,6 +217,10 @@ class Journal:
             raise JournalError(
                 f"The journal cannot be written ({reason}); save often, or make room in {self.path.parent}."
             ) from error
+
+
+def _same(a: Plane, b: Plane) -> bool:
+    return a is b or all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def changed(now: Plane, known: Plane) -> Iterator[Piece]:
@@ -273,6 +282,8 @@ class _Content:
                 self.state = from_json(JournalState, payload, self.path.name, JournalError)
             elif tag == b"BASE" and self.head is not None:
                 self.planes[payload[0]] = _voxels(payload[1:], self.head.shape).copy()
+            elif tag == b"SAME":
+                self.planes[payload[0]] = self.planes[payload[1]].copy()
             elif tag == b"EDIT":
                 self._edit(payload)
             else:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
 from diffseg.errors import JournalError
-from diffseg.journal import Journal, JournalHead, JournalState, Plane, Recovered, read_journal
+from diffseg.journal import Journal, JournalHead, JournalState, Plane
 
 FOLDER_VARIABLE = "DIFFSEG_JOURNAL"
 SUFFIX = ".journal"
@@ -78,8 +78,8 @@ def new_claim(folder: Path | None = None) -> Claim:
     return found
 
 
-def left_behind(folder: Path | None = None) -> Iterator[tuple[Claim, Recovered]]:
-    """Journals that nobody holds, newest first, each claimed; those that hold nothing readable are passed over."""
+def left_behind(folder: Path | None = None) -> Iterator[Claim]:
+    """Journals that nobody holds, newest first, each claimed before the next one is looked for."""
     try:
         paths = sorted((folder or journal_folder()).glob(f"[!.]*{SUFFIX}"), reverse=True)
     except OSError:
@@ -87,24 +87,21 @@ def left_behind(folder: Path | None = None) -> Iterator[tuple[Claim, Recovered]]
     for path in paths:
         try:
             found = claim(path)
-            if found is None:
-                continue
-            if not path.exists():
-                found.discard()  # taken up and ended by another program since the folder was read
-                continue
         except JournalError:
             return
-        try:
-            yield found, read_journal(path)
-        except JournalError:
-            found.release()
+        if found is not None and path.exists():
+            yield found
+        elif found is not None:
+            found.discard()  # taken up and ended by another program since the folder was read
 
 
 class Keeper:
     """Writes the journal of one mask in a thread. Methods return at once but for ``close``.
 
     ``planes`` is asked in the thread for the planes that may have changed, the first time for all of the head; all but
-    the labels are arrays that nobody writes to. ``told`` is called from the thread with a sentence when the journal cannot be written, and with an empty one when
+    the labels are arrays that nobody writes to.
+
+    ``told`` is called from the thread with a sentence when the journal cannot be written, and with an empty one when
     it can again; ``replaces`` is a journal that goes once this one is on disk.
     """
 
@@ -120,7 +117,7 @@ class Keeper:
         self._head, self._planes, self._state = head, planes, state
         self._told, self._replaces, self._folder = told, replaces, folder
         self._gate = threading.Condition()
-        self._touched, self._over, self._keep = True, False, True
+        self._touched, self._over, self._keep, self._hold = True, False, True, False
         self._claim: Claim | None = None
         self._journal: Journal | None = None
         self._trouble = ""
@@ -139,15 +136,21 @@ class Keeper:
             self._state = state or self._state
             self._gate.notify_all()
 
-    def close(self, keep: bool, timeout_s: float = 2.0) -> bool:
+    def close(self, keep: bool, timeout_s: float = 2.0, hold: bool = False) -> bool:
         """Write what is left and stop, or with ``keep`` False delete the journal. False if that takes longer than
-        ``timeout_s``; it is finished all the same.
+        ``timeout_s``; it is finished all the same. With ``hold`` it stays claimed until ``release``.
         """
         with self._gate:
-            self._over, self._keep = True, keep
+            self._over, self._keep, self._hold = True, keep, hold
             self._gate.notify_all()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def release(self) -> None:
+        """Leave a journal that was closed and held to whoever wants it."""
+        self._thread.join()
+        if self._claim is not None:
+            self._claim.release()
 
     # ---- in the thread ----
 
@@ -198,7 +201,7 @@ class Keeper:
             self._journal.close(self._keep)
         if self._replaces is not None:
             self._replaces.release()
-        if self._claim is not None and self._keep:
-            self._claim.release()
-        elif self._claim is not None:
+        if self._claim is not None and not self._keep:
             self._claim.discard()
+        elif self._claim is not None and not self._hold:
+            self._claim.release()

@@ -189,11 +189,11 @@ def test_a_journal_that_is_being_written_is_offered_to_nobody_and_afterwards_to_
     until(lambda: labels_in(keeper) != b"")
     assert list(left_behind(tmp_path)) == []
     keeper.close(keep=True)
-    (mine, found), *others = left_behind(tmp_path)
-    np.testing.assert_array_equal(found.labels, labels)
+    mine, *others = left_behind(tmp_path)
+    np.testing.assert_array_equal(read_journal(mine.path).labels, labels)
     assert others == [] and list(left_behind(tmp_path)) == []
     mine.release()
-    (mine, _), *_ = left_behind(tmp_path)
+    mine, *_ = left_behind(tmp_path)
     mine.discard()
     assert list(tmp_path.iterdir()) == []
 
@@ -207,7 +207,8 @@ def test_a_saved_mask_leaves_no_journal(tmp_path: Path) -> None:
 def test_a_recovered_mask_takes_the_place_of_its_old_journal_once_it_is_on_disk_itself(tmp_path: Path) -> None:
     first = Keeper(HEAD, ones, JournalState(), folder=tmp_path)
     first.close(keep=True)
-    (old, found), *_ = left_behind(tmp_path)
+    old, *_ = left_behind(tmp_path)
+    found = read_journal(old.path)
     second = Keeper(found.head, lambda: found.planes, found.state, replaces=old, folder=tmp_path)
     until(lambda: labels_in(second) != b"" and not old.path.exists())
     second.close(keep=True)
@@ -224,15 +225,19 @@ def test_trouble_with_the_disk_is_told_once_and_drawing_goes_on(tmp_path: Path) 
     assert len(told) == 1 and "save the mask often" in told[0]
 
 
-def test_the_newest_of_several_journals_comes_first_and_damaged_ones_are_passed_over(tmp_path: Path) -> None:
+def test_journals_come_newest_first_and_a_closed_one_may_be_held(tmp_path: Path) -> None:
     made = []
-    for name in ("20260101T000000-a", "20260102T000000-b", "20260103T000000-c"):
+    for name in ("20260101T000000-a", "20260102T000000-b"):
         mine = claim(tmp_path / f"{name}.journal")
         assert mine is not None
-        Journal(mine.path, HEAD, {"labels": np.zeros(SHAPE, np.uint8)}).close(keep=True)
+        Journal(mine.path, HEAD, ones()).close(keep=True)
         mine.release()
         made.append(mine.path)
-    made[2].write_bytes(b"DSJ1")
-    assert [c.path for c, _ in left_behind(tmp_path)] == [made[1], made[0]]
+    held = Keeper(HEAD, ones, JournalState(), folder=tmp_path)
+    held.close(keep=True, hold=True)
+    claims = list(left_behind(tmp_path))
+    assert [c.path for c in claims] == made[::-1]
+    held.release()
+    assert [c.path for c in left_behind(tmp_path)] == [held.path]
     fresh = new_claim(tmp_path)
     assert fresh.path.suffix == ".journal" and not fresh.path.exists()

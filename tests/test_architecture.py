@@ -139,8 +139,9 @@ def test_only_the_layer_sync_changes_a_viewer() -> None:
 
 
 def test_panels_session_and_commands_do_not_even_look_at_a_viewer() -> None:
-    # Mirrors listen on behalf of the sync; the writer looks for the scan that a mask belongs to.
-    may_look = {"ensemble_mirror", "mask_mirror", "mirrors", "region_mirror", "sync", "trajectory_mirror", "writer"}
+    # Mirrors listen on behalf of the sync; reader and writer look for the scan that a mask belongs to.
+    may_look = {"ensemble_mirror", "mask_mirror", "mirrors", "region_mirror", "sync", "trajectory_mirror"}
+    may_look |= {"reader", "writer"}
     found = {name: viewer_uses(name) for name in PLUGIN if name.partition(".")[2] not in may_look}
     assert {name: bad for name, bad in found.items() if bad} == {}
 

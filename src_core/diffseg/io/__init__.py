@@ -14,11 +14,11 @@ from diffseg.errors import CaseError
 from diffseg.grid import Grid
 from diffseg.io.formats import FORMATS, LABEL_SUFFIXES, SUFFIXES, kind_of, stem_of
 from diffseg.io.lay import laid_on
-from diffseg.io.nifti import open_volume, write_array
-from diffseg.io.pictures import open_picture
+from diffseg.io.nifti import write_array
+from diffseg.io.opened import open_group
 from diffseg.io.segments import NamedClass
 from diffseg.io.told import is_mask
-from diffseg.io.volume import Volume
+from diffseg.io.volume import Volume, enough_memory
 from diffseg.io.write import write_mask
 
 __all__ = [
@@ -49,7 +49,7 @@ def open_file(path: Path, members: bool = False) -> Volume:
     With one slice the others of its series are found in its folder. With `members` a fourth axis may be longer than 1.
     Raises CaseError with one sentence.
     """
-    return _open([Path(path)], members)
+    return open_group([Path(path)], members)
 
 
 def image_groups(paths: Sequence[Path]) -> tuple[tuple[Path, ...], ...]:
@@ -95,7 +95,7 @@ def read_scan(
     groups = image_groups(images)
     if not groups:
         raise CaseError("No image was given; give one file per channel.")
-    volumes = [_open(group, members=True) for group in groups]
+    volumes = [open_group(group, members=True) for group in groups]
     first = volumes[0]
     several = sum(len(volume.stored) for volume in volumes)
     if several > _MOST_CHANNELS:
@@ -144,13 +144,14 @@ def read_labels(path: Path, grid: Grid | None = None) -> Labels:
     hold label numbers, others must be black and white and become 1 where they are above 127. A segmentation (DICOM
     SEG, .seg.nrrd) may cover a part of the grid, and is then laid where it lies in the patient. Raises CaseError.
     """
-    volume = open_file(path)
-    if grid is None or _same(volume.grid, grid):
+    with enough_memory(Path(path)):
+        volume = open_file(path)
+        if grid is None or _same(volume.grid, grid):
+            return volume.labels()
+        if volume.partial:
+            return laid_on(volume, grid, _PAIRING_TOLERANCE_VOXELS)
+        _refuse_other_grid(Path(path), volume.grid, grid)
         return volume.labels()
-    if volume.partial:
-        return laid_on(volume, grid, _PAIRING_TOLERANCE_VOXELS)
-    _refuse_other_grid(Path(path), volume.grid, grid)
-    return volume.labels()
 
 
 def read_members(path: Path, grid: Grid | None = None) -> Labels:
@@ -158,11 +159,12 @@ def read_members(path: Path, grid: Grid | None = None) -> Labels:
 
     Otherwise as `read_labels`.
     """
-    volume = open_file(Path(path), members=True)
-    if grid is not None:
-        _refuse_other_grid(Path(path), volume.grid, grid)
-    members: Labels = np.stack([volume.labels(member) for member in range(len(volume.stored))])
-    return members
+    with enough_memory(Path(path)):
+        volume = open_file(Path(path), members=True)
+        if grid is not None:
+            _refuse_other_grid(Path(path), volume.grid, grid)
+        members: Labels = np.stack([volume.labels(member) for member in range(len(volume.stored))])
+        return members
 
 
 def to_file_order(array: NDArray[Any], origin: Origin) -> NDArray[Any]:
@@ -193,36 +195,6 @@ def write_labels(path: Path, labels: NDArray[Any], case: Case, classes: Sequence
 def write_map(path: Path, values: NDArray[np.floating[Any]], case: Case) -> None:
     """Write a map of values (*S) as float32 on the scan's own grid, atomically. Raises CaseError."""
     write_array(Path(path), case.origin.to_file(np.asarray(values, dtype=np.float32)), case.origin)
-
-
-def _open(group: Sequence[Path], members: bool = False) -> Volume:
-    """The image of these files; several are slices of one DICOM series."""
-    path = group[0]
-    kind = kind_of(path)
-    if kind == "picture":
-        return open_picture(path)
-    if kind == "nifti":
-        return open_volume(path, members)
-    if kind == "mgh":
-        from diffseg.io.mgh import open_mgh
-
-        return open_mgh(path, members)
-    if kind == "nrrd":
-        from diffseg.io.nrrd import open_nrrd
-
-        return open_nrrd(path, members)
-    if kind == "metaimage":
-        from diffseg.io.metaimage import open_metaimage
-
-        return open_metaimage(path)
-    from diffseg.io.dicom import open_dicom
-    from diffseg.io.dicom_planes import is_segmentation
-
-    if len(group) == 1 and is_segmentation(path):
-        from diffseg.io.dicom_seg import open_segmentation
-
-        return open_segmentation(path)
-    return open_dicom(group)
 
 
 def _whole(paths: Sequence[Path]) -> list[Path]:

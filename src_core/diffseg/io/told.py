@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from diffseg.errors import CaseError
 from diffseg.io.formats import Kind, kind_of
-from diffseg.io.pictures import JPEG_SUFFIXES, open_picture
+from diffseg.io.opened import open_group
+from diffseg.io.pictures import JPEG_SUFFIXES
 from diffseg.io.quiet import unlogged
 
 # "t1_seg", "mask-2", "labels", "rater1"; not "segment of a name" like "massage".
@@ -43,7 +44,7 @@ def is_mask(path: Path, named: bool = True) -> bool:
             return True
         if named and not called:
             return False
-        values = _stored(path, kind)
+        values = _stored(path)
         if kind == "picture" and _black_and_white(path, values):
             return True
         return values.dtype.kind in "iu" and _few(values, MOST_LABELS if called else FEW_LABELS)
@@ -72,13 +73,9 @@ def _says_so(path: Path, kind: Kind) -> bool:
         raise CaseError(f"{path.name!r} cannot be read; it is damaged.") from error
 
 
-def _stored(path: Path, kind: Kind) -> NDArray[Any]:
+def _stored(path: Path) -> NDArray[Any]:
     """The stored numbers (*S) of one volume."""
-    if kind == "picture":
-        return open_picture(path).stored[0]
-    from diffseg.io import open_file
-
-    return open_file(path).stored[0]
+    return open_group([path]).stored[0]
 
 
 def _black_and_white(path: Path, grey: NDArray[Any]) -> bool:
@@ -94,7 +91,7 @@ def _black_and_white(path: Path, grey: NDArray[Any]) -> bool:
 def _sure_ends(grey: NDArray[Any]) -> bool:
     """Whether what is light is as light as can be, and what is dark as dark, as nowhere in a photograph."""
     dark, light = grey[grey <= 64], grey[grey >= 191]
-    return (not dark.size or float(np.median(dark)) <= 4) and (not light.size or float(np.median(light)) >= 251)
+    return bool((not dark.size or np.median(dark) <= 4) and (not light.size or np.median(light) >= 251))
 
 
 def _few(values: NDArray[Any], most: int) -> bool:

@@ -68,17 +68,19 @@ def fill_between(
 
 def _morphed(low: NDArray[np.bool_], high: NDArray[np.bool_], gap: int, plane_mm: Sequence[float]) -> NDArray[np.bool_]:
     """The ``gap - 1`` shapes between two, ``(gap - 1, *plane)``."""
-    ends = [(signed_distance(one, plane_mm), np.array(ndimage.center_of_mass(one))) for one in (low, high)]
-    way = ends[1][1] - ends[0][1]
+    centres = [np.array(ndimage.center_of_mass(one)) for one in (low, high)]
+    way = centres[1] - centres[0]
+    # Room for what the shift brings in, so that the result does not depend on how much of the plane is given.
+    room = [(n, n) for n in np.ceil(np.abs(way)).astype(int) + 1]
+    ends = [signed_distance(np.pad(one, room, mode="edge"), plane_mm) for one in (low, high)]
+    inner = tuple(slice(n, -n) for n, _ in room)
     shapes = []
     for step in range(1, gap):
         part = step / gap
         # Each end is moved to the centroid that lies between theirs.
-        moved = [
-            ndimage.shift(distance, move, order=1, mode="nearest")
-            for (distance, _), move in zip(ends, (part * way, (part - 1) * way), strict=True)
-        ]
-        shapes.append((1 - part) * moved[0] + part * moved[1] > 0)
+        moves = (part * way, (part - 1) * way)
+        moved = [ndimage.shift(end, move, order=1, mode="nearest") for end, move in zip(ends, moves, strict=True)]
+        shapes.append(((1 - part) * moved[0] + part * moved[1] > TOLERANCE_MM)[inner])
     return np.stack(shapes)
 
 

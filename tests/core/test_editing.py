@@ -52,6 +52,20 @@ def test_filling_works_along_every_axis_and_leaves_painted_slices_as_they_are() 
     np.testing.assert_array_equal(turned.transpose(2, 0, 1), along0)
 
 
+def test_what_is_filled_does_not_depend_on_how_much_background_is_given() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(10):
+        labels = np.zeros((6, 30, 30), np.uint8)
+        for index in (0, 5):
+            y, x, height, width = rng.integers(2, 14, 4)
+            labels[index, y : y + height, x : x + width] = rng.random((height, width)) > 0.2
+        box = around(labels, 1)
+        assert box is not None
+        np.testing.assert_array_equal(
+            fill_between(labels[box.slices], 1, 0, MM), fill_between(labels, 1, 0, MM)[box.slices]
+        )
+
+
 def test_chosen_slices_redraw_what_lies_between_them_and_only_that() -> None:
     labels = volume({index: disc(8, (30, 30)) for index in range(11)})
     labels[2] = labels[8] = disc(16, (30, 30))

@@ -22,7 +22,7 @@ KNOBS = ("q", "r", "tau", "scale")
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    sub.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="one file or DICOM folder per channel of the model")
+    sub.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a file or DICOM folder per channel")
     sub.add_argument("-m", "--model", required=True, help="an image diffusion model, or for CAMs a classifier")
     sub.add_argument("-o", "--out", required=True, type=Path, help="folder for the results")
     sub.add_argument("--classifier", help="classifier for guided methods (default: MODEL-classifier.safetensors)")

@@ -125,7 +125,7 @@ def _refuse_other_shapes(path: Path, card: Card) -> None:
     with safe_open(path, "pt") as file:
         names = list(file.keys())
         stored = {k: torch.empty(file.get_slice(k).get_shape(), device="meta") for k in names}
-    network = hollow_network(lambda: build_network(card), card.network, len(names), f"The card in {path}")
+    network = hollow_network(lambda: build_network(card), card.network, 2 * len(names) + 100, f"The card in {path}")
     network.load_state_dict(stored)
 
 

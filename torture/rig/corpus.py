@@ -114,6 +114,7 @@ def bombs() -> tuple[bytes, ...]:
         gzip.compress(bytes(promising((32000, 32000, 32000), 2, 8))) + endless,
         gzip.compress(bytes(promising((4, 4, 4), 2, 8))) + endless * 20,  # 640 MB behind a small volume
         gzip.compress(bytes(promising((120, 120, 120), 2, 8))) + endless,
+        gzip.compress(bytes(promising((680, 680, 640), 2, 8))) + endless * 10,  # fits once, but not as float32
     )
 
 

@@ -92,9 +92,16 @@ def read_scan(
     images: Sequence[Path], raters: Sequence[Path] = (), channels: Sequence[str] | None = None
 ) -> tuple[Case, tuple[tuple[Path, ...], ...]]:
     """As `read_case`, and for each channel the files that it was read from, each slice of a DICOM series one."""
-    groups = image_groups(images)
-    if not groups:
+    if not images:
         raise CaseError("No image was given; give one file per channel.")
+    with enough_memory(Path(images[0])):
+        return _read_scan(images, raters, channels)
+
+
+def _read_scan(
+    images: Sequence[Path], raters: Sequence[Path], channels: Sequence[str] | None
+) -> tuple[Case, tuple[tuple[Path, ...], ...]]:
+    groups = image_groups(images)
     volumes = [open_group(group, members=True) for group in groups]
     first = volumes[0]
     several = sum(len(volume.stored) for volume in volumes)

@@ -80,7 +80,10 @@ def read_tags(path: Path, tags: Sequence[str], pixels: bool = False) -> Any:
                 pass
             return found
     except MemoryError:
-        raise
+        if pixels:
+            raise
+        # Without pixels only a damaged length asks for so much.
+        raise CaseError(f"{named(path)} cannot be read as DICOM; it is damaged, or of another format.") from None
     except Exception as error:  # pydicom lets errors of struct, zlib, unicode and attributes through
         raise CaseError(f"{named(path)} cannot be read as DICOM; it is damaged, or of another format.") from error
 

@@ -7,6 +7,7 @@ before the promise has been compared with the size of the file.
 from __future__ import annotations
 
 import bz2
+import os
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
@@ -31,7 +32,7 @@ def read_numbers(
 
     Raises CaseError for a file that is missing, damaged, cut short or too large for the memory.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # a header may name anything, which Path.is_file does not bear
         raise CaseError(f"The file {named(path)} with the voxels is missing; put it beside its header.")
     promised = count * dtype.itemsize
     if promised > path.stat().st_size * _SHRINKS[packing]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,15 @@ def _whole(path: Path, values: NDArray[Any]) -> NDArray[Any]:
 def cut_short(path: Path) -> CaseError:
     """The refusal of a file that holds less than it promises, or whose checksum is wrong."""
     return CaseError(f"{named(path)} is damaged or cut short; copy or export it again.")
+
+
+@contextmanager
+def enough_memory(path: Path) -> Iterator[None]:
+    """Raise CaseError for the file where memory runs out inside."""
+    try:
+        yield
+    except MemoryError:
+        raise too_large(path) from None
 
 
 def too_large(path: Path) -> CaseError:

@@ -1,7 +1,7 @@
 """A network without its numbers, to see what tensors it has before memory or time is spent on them.
 
-A card may ask for anything. A network that a file can fill has at most as many parameters as the file has tensors, so
-building stops at the first one too many, and shapes are compared while they are still only shapes.
+A card may ask for anything. A network that a file can fill has about as many parameters as the file has tensors, so
+building stops soon after, and shapes are compared while they are still only shapes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ PLAIN_LAYERS = 20
 def hollow_network(
     make: Callable[[], nn.Module], settings: Mapping[str, Any], tensors: int, what: str
 ) -> nn.Module:
-    """The network that ``make`` builds of ``settings``, without memory for its ``tensors`` (device ``meta``).
+    """The network that ``make`` builds of ``settings``, of at most ``tensors`` parameters, without memory for them
+    (device ``meta``).
 
     Raises:
         CheckpointError: settings that no network has, more parameters than ``tensors``, or a network that cannot
@@ -68,7 +69,7 @@ def _at_most(tensors: int, what: str) -> Iterator[None]:
                 return
             left[name] -= 1
             if left[name] < 0:
-                raise CheckpointError(f"{what} describes a larger network than its {tensors} tensors make up.")
+                raise CheckpointError(f"{what} describes a far larger network than its tensors; get it again.")
 
         return hook
 

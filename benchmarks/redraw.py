@@ -34,10 +34,10 @@ from diffseg.layouts import find_layout
 from diffseg.metrics.overlap import dice
 from diffseg.modes import find_modes
 from diffseg.plan import plan_for
-from diffseg.redraw import Alternative, RedrawPlan, redraw
+from diffseg.redraw import RedrawPlan, redraw
 from diffseg.run import Run
 from diffseg.splits import read_names
-from diffseg.strokes import Strokes
+from diffseg.strokes import Alternative, Strokes
 from diffseg.zoo import find_model, find_sample
 
 Labels = NDArray[np.uint8]

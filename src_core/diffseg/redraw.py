@@ -46,9 +46,9 @@ class RedrawPlan:
     """Settings; lengths count in voxels, the smallest side of an anisotropic one being 1."""
 
     alternatives: int = knob(4, low=1, high=16, help="Answers to choose from, at most")
-    passes: int = knob(2, low=1, high=MOST_PASSES, help="Denoising steps of a drawing; more forget more of the mask")
+    passes: int = knob(3, low=1, high=MOST_PASSES, help="Denoising steps of a drawing; more forget more of the mask")
     resamplings: int = knob(1, low=1, high=MOST_PASSES, help="Times that each step is repeated")
-    band: float = knob(2.0, low=0.5, high=1000, unit="voxels", help="How far from the borders classes may change")
+    band: float = knob(1.5, low=0.5, high=1000, unit="voxels", help="How far from the borders classes may change")
     margin: float = knob(16.0, low=1, high=1000, unit="voxels", help="How far around the strokes is drawn again")
     taper: float = knob(4.0, low=1, high=100, unit="voxels", help="Width of the seam to the mask around")
     agrees: float = knob(0.5, low=0, high=1, help="Share of the strokes that the model itself must draw alike")
@@ -189,8 +189,8 @@ class _Work:
         return True
 
     def _followed(self) -> Labels:
-        known = [np.where(a < self.classes, a, 0).astype(np.uint8) for a in (self.strokes.before, self.strokes.now)]
-        return followed(*known, self.strokes.fixed, self.members, self.classes, self.sides, self.plan.kinship)
+        before, now = (np.where(a < self.classes, a, 0) for a in (self.strokes.before, self.strokes.now))
+        return followed(before, now, self.strokes.fixed, self.members, self.classes, self.sides, self.plan.kinship)
 
     def _nearest(self) -> None:
         """As many members as there is room for, the best first; one in any case, none where there are none."""

@@ -64,7 +64,7 @@ class Strokes:
 
     def inside(self, box: Box) -> Strokes:
         """Copies of the parts in ``box``."""
-        return Strokes(*(np.ascontiguousarray(a[box.slices]) for a in (self.now, self.before, self.fixed)))
+        return Strokes(self.now[box.slices].copy(), self.before[box.slices].copy(), self.fixed[box.slices].copy())
 
 
 def around(marked: NDArray[np.bool_], sides: Sequence[float], margin: float) -> Box | None:
@@ -102,8 +102,8 @@ def ramp(box: Box, region: Box, sides: Sequence[float], width: float) -> NDArray
 
 def agreement(labels: Labels, strokes: Strokes) -> float:
     """Share of the fixed voxels to which ``labels (*S)`` give what the person gave, in [0, 1]; 1 without any."""
-    count = np.count_nonzero(strokes.fixed)
-    right = np.count_nonzero((labels == strokes.now) & strokes.fixed)
+    count = int(np.count_nonzero(strokes.fixed))
+    right = int(np.count_nonzero((labels == strokes.now) & strokes.fixed))
     return right / count if count else 1.0
 
 

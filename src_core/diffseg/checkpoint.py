@@ -136,8 +136,20 @@ def _last_line(error: BaseException) -> str:
 
 
 def save_checkpoint(path: Path, card: Card, network: nn.Module, dtype: torch.dtype = torch.float32) -> None:
-    """Write a house checkpoint in one step: an old file stays whole until the new one is complete."""
+    """Write a house checkpoint in one step: an old file stays whole until the new one is complete.
+
+    Raises:
+        CheckpointError, CaseError: the folder or the file cannot be written.
+    """
     weights = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as bad:
+        raise CheckpointError(
+            f"The folder {path.parent} cannot be made ({bad.strerror}); choose one that you may write to."
+        ) from None
     with atomic_file(path) as temporary:
-        save_file(weights, temporary, metadata={METADATA_KEY: to_json(card)})
+        try:
+            save_file(weights, temporary, metadata={METADATA_KEY: to_json(card)})
+        except SafetensorError as bad:  # also for a full disk
+            raise OSError(str(bad)) from None

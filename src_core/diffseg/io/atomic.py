@@ -37,7 +37,10 @@ def atomic_file(path: Path, mode: int | None = None) -> Iterator[Path]:
     What kills of earlier writers left in the folder is swept away. Raises CaseError with one sentence when the
     system refuses to write.
     """
-    target = Path(os.path.realpath(path))
+    try:
+        target = Path(os.path.realpath(path))
+    except ValueError:
+        raise CaseError(f"{str(path)!r} cannot be the name of a file; choose another name.") from None
     with _writing(path):
         _sweep(target)
         temporary = _reserve(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -43,7 +44,7 @@ def kind_of(path: Path) -> Kind:
     DICOM files often have no suffix, or a wrong one, so those of none or of an unknown one are looked into. Raises
     CaseError when it is none of them, or when the file is missing or empty.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # which bears any name, unlike Path.exists
         raise CaseError(f"{str(path)!r} does not exist; check the name.")
     if path.is_dir():
         return "dicom"

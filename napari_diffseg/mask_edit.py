@@ -107,13 +107,25 @@ def origin_of(session: Session) -> NDArray[np.uint8]:
 
 def origin_in(mask: MaskState) -> NDArray[np.uint8]:
     """As ``origin_of``, for any mask."""
-    origin = np.zeros(mask.labels.shape, np.uint8)
-    written, flat = machine_of(mask), origin.reshape(-1)
+    if mask.start is None:
+        origin = np.zeros(mask.labels.shape, np.uint8)
+    else:
+        origin = np.not_equal(mask.start, mask.labels).view(np.uint8)
+        np.multiply(origin, np.uint8(PAINTED), out=origin)
+    flat = origin.reshape(-1)
     for edit in mask.edits:
         if edit.in_effect:
-            flat[edit.where] = ORIGINS[edit.kind]
-    origin[written != mask.labels] = PAINTED
+            flat[edit.where] = np.where(at(mask.labels, edit.where) == edit.values, ORIGINS[edit.kind], PAINTED)
     return origin
+
+
+def at(labels: NDArray[np.uint8], where: NDArray[np.intp]) -> NDArray[np.uint8]:
+    """Labels at flat indices, also of an array that does not lie in one piece."""
+    return np.asarray(labels.reshape(-1)[where] if labels.flags.c_contiguous else labels[_places(labels, where)])
+
+
+def _places(labels: NDArray[np.uint8], where: NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:
+    return np.unravel_index(where, labels.shape)
 
 
 def machine_of(mask: MaskState) -> NDArray[np.uint8]:
@@ -135,7 +147,7 @@ def touched(mask: MaskState, where: NDArray[np.intp]) -> NDArray[np.bool_]:
     """
     if mask.start is None:
         return np.zeros(where.shape, bool)
-    return np.asarray(mask.start.reshape(-1)[where] != mask.labels[np.unravel_index(where, mask.labels.shape)])
+    return np.asarray(mask.start.reshape(-1)[where] != at(mask.labels, where))
 
 
 def revised(edits: tuple[ModelEdit, ...], undo: Any, redo: Any) -> tuple[ModelEdit, ...]:

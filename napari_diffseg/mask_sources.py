@@ -44,7 +44,7 @@ def begin(session: Session, source: Any, opened: Opened | None, frame: Frame | N
     plan: SamplePlan | ExplainPlan | None = session.plan if made else None
     if source == "saliency" and session.cut is not None:
         classes, plan = hint_classes(session.cut.view), session.cut.view.plan
-    name, painted = layer_name(case, "mask"), labels.astype(np.uint8)
+    name, painted = layer_name(case, "mask"), labels.astype(np.uint8, copy=False)
     named = named_classes(classes, int(painted.max(initial=0)))
     begun = start_of(session, source)
     return MaskState(painted, words_, name, case, named, plan, start=painted.copy(), begun=begun)
@@ -74,7 +74,7 @@ def _start(session: Session, case: Case, source: Any, opened: Opened | None, fra
     if kind == "empty":
         return np.zeros(shape, np.uint8), words
     if kind == "rater":
-        return session.raters[which], words
+        return session.raters[which].copy(), words
     if kind == "layer":
         return labels_on(case, frame, _layer(session, which)), words
     if kind == "trajectory":

@@ -166,7 +166,7 @@ def _finish(
         session.message = Message(f"{words} came too late: the mask is another one by now.", "warning")
         return
     changed = found[-1]
-    same = mask.labels[np.unravel_index(changed.where, mask.labels.shape)] == changed.before
+    same = mask_edit.at(mask.labels, changed.where) == changed.before
     count = mask_edit.apply_at(session, changed.where[same], changed.after[same], kind, words)
     size = masks.size(count * mask.case.grid.voxel_ml, mask.case.ndim)
     told = f"{count:,} voxels changed, {size}; Ctrl+Z on the mask layer takes it back" if count else "nothing to change"

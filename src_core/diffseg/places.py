@@ -66,14 +66,13 @@ def find_places(
     """
     if variance.shape != box.shape:
         raise CaseError(f"The variance has shape {variance.shape}, its box {box.shape}; give the map of that box.")
-    disputed = np.asarray(variance >= LEAST_VARIANCE)
-    if by == "slice" and len(shape) > 2:
-        along = np.arange(1, 1 + box.shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))])
-        numbers = np.where(disputed, along, 0)
-    else:
-        numbers, _ = ndimage.label(disputed, ndimage.generate_binary_structure(disputed.ndim, disputed.ndim))
-    inner = np.flatnonzero(numbers)
-    owner, weight = numbers.reshape(-1)[inner], 2.0 * voxel_mm3 * variance.reshape(-1)[inner].astype(np.float64)
+    slices = by == "slice" and len(shape) > 2
+    inner = np.flatnonzero(variance >= LEAST_VARIANCE)
+    if inner.size == 0:
+        return ()
+    within = np.stack(np.unravel_index(inner, box.shape), axis=1)
+    owner = within[:, axis] if slices else _parts(within)
+    weight = 2.0 * voxel_mm3 * variance.reshape(-1)[inner].astype(np.float64)
     sums = np.bincount(owner, weight)
     ranked = [int(k) for k in np.argsort(-sums, kind="stable") if sums[k] > 0]
     enough = np.searchsorted(np.cumsum(sums[ranked]), covered * weight.sum() - 1e-9) + 1
@@ -82,14 +81,22 @@ def find_places(
     places = []
     for rank, k in enumerate(ranked[:enough], start=1):
         mine = order[begins[k] : begins[k + 1]]
-        voxels = np.stack(np.unravel_index(inner[mine], box.shape), axis=1) + box.start
-        middle = _middle(voxels, weight[mine], axis)
-        where = np.ravel_multi_index(tuple(voxels.T), shape)
-        slices = by == "slice" and len(shape) > 2
+        voxels = within[mine] + box.start
         number = int(voxels[0, axis]) if slices else rank
+        where = np.asarray(np.ravel_multi_index(tuple(voxels.T), shape), np.intp)
         kind: By = "slice" if slices else "region"
-        places.append(Place(kind, axis, number, float(sums[k]), middle, np.asarray(where, np.intp)))
+        places.append(Place(kind, axis, number, float(sums[k]), _middle(voxels, weight[mine], axis), where))
     return tuple(places)
+
+
+def _parts(voxels: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Which connected part, from 1, each of these ``(count, ndim)`` voxels belongs to."""
+    low = voxels.min(axis=0)
+    inner = tuple((voxels - low).T)
+    marked = np.zeros(voxels.max(axis=0) - low + 1, bool)
+    marked[inner] = True
+    parts, _ = ndimage.label(marked, ndimage.generate_binary_structure(marked.ndim, marked.ndim))
+    return np.asarray(parts[inner], np.intp)
 
 
 def _middle(voxels: NDArray[np.intp], weight: NDArray[np.float64], axis: int) -> tuple[int, ...]:

@@ -253,12 +253,12 @@ class Run:
             return self._mask(x0)
 
     def _mask(self, x0: Tensor) -> NDArray[np.uint8]:
-        p = self.codec.probabilities(x0.float())[0].cpu().numpy()
-        if not np.isfinite(p).all():
+        if not bool(x0.isfinite().all()):  # probabilities would turn it into background
             raise CheckpointError(
                 f"{self.plan.model} answered with values that are no finite numbers; its weights are damaged, or the "
                 "scan is far from what it was made for."
             )
+        p = self.codec.probabilities(x0.float())[0].cpu().numpy()
         return np.asarray(self.prepared.restore(p).argmax(axis=0), dtype=np.uint8)
 
     def display(self, x: Tensor) -> NDArray[np.float32]:

@@ -18,13 +18,14 @@ from PIL import Image
 from diffseg.case import Labels, Origin, origin_of
 from diffseg.errors import CaseError
 from diffseg.grid import Grid
-from diffseg.io.volume import Volume
+from diffseg.io.volume import Volume, cut_short
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 # Columns run to the left and rows to the back of the patient, as on a radiological axial slice.
 _AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Pillow's modes that are no arrays of grey or RGB values, and what they are read as.
 _PLAIN_MODES = {"1": "L", "P": "RGBA", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"}
+_PNG_LIMIT = 1100  # deflate shrinks at most 1032 times
 _FEWEST_GREYS = 20  # a picture whose values all lie below holds label numbers
 _FOREGROUND_ABOVE = 127
 _NEAR_THE_ENDS = 64
@@ -93,6 +94,9 @@ def _grey(path: Path) -> NDArray[Any]:
         with Image.open(path) as picture:
             if getattr(picture, "n_frames", 1) > 1:
                 raise CaseError(f"{path.name!r} holds several pages; save the one you want as its own file.")
+            # One bit a pixel is the least; a header that promises more than a packing can hold is wrong.
+            if picture.format == "PNG" and picture.width * picture.height / 8 > path.stat().st_size * _PNG_LIMIT:
+                raise cut_short(path)
             mode = _PLAIN_MODES.get(picture.mode)
             values = np.asarray(picture.convert(mode) if mode else picture)
     except CaseError:

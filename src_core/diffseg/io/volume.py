@@ -16,6 +16,7 @@ from diffseg.errors import CaseError
 from diffseg.grid import Grid
 
 _LABEL_ROUNDING = 1e-3  # slopes of other tools turn label 2 into 1.99998
+_LONGEST_NAME = 255
 _MAX_LABEL = int(np.iinfo(np.uint16).max)
 
 
@@ -132,5 +133,6 @@ def unusable_geometry(path: Path) -> CaseError:
 
 
 def named(path: Path) -> str:
-    """The file's name in quotes, without its folder."""
-    return repr(path.name)
+    """The file's name in quotes, without its folder; a name longer than any disk allows is shortened."""
+    name = path.name
+    return repr(name if len(name) <= _LONGEST_NAME else f"{name[:60]}…{name[-20:]}")

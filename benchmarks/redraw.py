@@ -63,13 +63,13 @@ def best(found: Sequence[Alternative], reader: Labels, box: Box) -> Alternative 
     return min(found, key=lambda a: np.count_nonzero(a.labels != reader[a.box.slices]))
 
 
-ARMS: dict[str, Choice | None] = {
-    "painting alone": None,
-    "redraw, the first answer": default,
-    "redraw, the best of four": best,
-    "followed": by("followed"),
-    "drawn by the network": by("drawn"),
-    "nearest member": by("nearest"),
+# How an arm chooses, and among how many alternatives; one is what is shown first, and no drawing is made for it.
+ARMS: dict[str, tuple[Choice | None, int]] = {
+    "painting alone": (None, 0),
+    "redraw, the first answer": (default, 1),
+    "redraw, the best of four": (best, 4),
+    "drawn by the network": (by("drawn"), 3),
+    "nearest member": (by("nearest"), 2),
 }
 
 
@@ -165,7 +165,9 @@ def measure(
             reader = (labels > 0 if binary else labels).astype(np.uint8)
             rows["case"].append(number)
             for name in arms:
-                rows[name].append(list(correct(run, snapshot, start, reader, ARMS[name], plan, radius)))
+                choice, count = ARMS[name]
+                own = replace(plan, alternatives=max(1, count))
+                rows[name].append(list(correct(run, snapshot, start, reader, choice, own, radius)))
     return {name: np.array(values) for name, values in rows.items()}
 
 

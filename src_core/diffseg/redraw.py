@@ -10,8 +10,8 @@ Three ways lead to an alternative, and each one says which it was:
 ``nearest``   the member of the ensemble that agrees with most strokes, the strokes laid on top
 
 A drawing that the strokes had to be forced upon, since the model by itself would have given most of them another class,
-is left out; the nearest member takes its place. Fixed voxels are exact, outside the box nothing changes, and towards
-its faces borders go over into those of the mask as it is.
+is left out and no other is begun; the nearest members take its place. Fixed voxels are exact, outside the box nothing
+changes, and towards its faces borders go over into those of the mask as it is.
 """
 
 from __future__ import annotations
@@ -160,11 +160,14 @@ class _Work:
         yield self._record(done, total)
         try:
             for number in range(draws):
+                drawn = None
                 for drawn in self._drawn(base, number):
                     done += 1
                     if drawn is not None:
                         self._take(*drawn)
                     yield self._record(min(done, total - 1), total)
+                if drawn is None:
+                    break
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

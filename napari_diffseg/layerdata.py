@@ -120,7 +120,8 @@ def scan_layers(case: Case, frame: Frame | None = None) -> list[LayerData]:
     layers: list[LayerData] = []
     for i, name in enumerate(case.channels):
         noted = {KEY: {"role": "scan", "case": case, "channel": i}}
-        look = {"name": name, "metadata": noted, "contrast_limits": display_limits(case.image[i])}
+        # Without a word napari takes a last axis of 3 or 4 voxels for colours.
+        look = {"name": name, "metadata": noted, "contrast_limits": display_limits(case.image[i]), "rgb": False}
         layers.append((case.image[i], look | place, "image"))
     return layers + label_layers(case, frame)
 
@@ -190,7 +191,7 @@ def trajectory_layer(
     name = layer_name(case, words)
     return (
         getattr(view, which),
-        {"name": name, "contrast_limits": (-1.0, 1.0), "metadata": {KEY: noted}, **look, **place},
+        {"name": name, "contrast_limits": (-1.0, 1.0), "rgb": False, "metadata": {KEY: noted}, **look, **place},
         "image",
     )
 
@@ -212,7 +213,7 @@ def map_layer(name: str, maps: Maps, classes: Sequence[ClassInfo], case: Case, f
         "entropy": (VIRIDIS, float(np.log(max(2, len(classes))))),
         "mean": ("gray", 1.0),
     }[name]
-    look = {"colormap": colormap, "contrast_limits": (0.0, top), "blending": "additive"}
+    look = {"colormap": colormap, "contrast_limits": (0.0, top), "blending": "additive", "rgb": False}
     return values, {"name": layer_name(case, name), **look, **common}, "image"
 
 

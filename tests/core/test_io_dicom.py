@@ -275,6 +275,17 @@ def test_what_keeps_a_segmentation_from_being_written_is_told_and_leaves_the_old
     assert target.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
 
+def test_every_real_series_takes_a_segmentation(shared_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    # Anonymising took out what DICOM wants, and one has no character set, one an unusual one.
+    for name in ("ct_17_slices", "ct_3_slices", "mr_oblique", "mr_rle", "mr_non_isotropic_scaled"):
+        case = read_case([shared_dir / "data/formats/dicom" / name])
+        labels = np.zeros(case.grid.shape, np.uint8)
+        labels[1:3, 5:20, 3:4], labels[0, 0, 0] = 1, 2
+        write_labels(tmp_path / "mask.dcm", labels, case)
+        np.testing.assert_array_equal(read_labels(tmp_path / "mask.dcm", case.grid), labels)
+
+
 def test_a_segmentation_of_others_is_laid_on_its_scan(shared_dir: Path) -> None:
     folder = shared_dir / "data/formats/dicom"
     case = read_case([folder / "ct_3_slices"], [folder / "seg_liver.dcm"])

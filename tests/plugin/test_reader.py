@@ -181,6 +181,13 @@ def test_the_readers_masks_of_real_pictures_are_told_from_the_pictures(shared_di
     assert told == {True: 56, False: 14}
 
 
+@pytest.mark.parametrize("columns", [1, 3, 4])
+def test_scans_of_few_columns_are_no_colours(columns: int, tmp_path: Path) -> None:
+    path = save_nifti(tmp_path / "thin.nii", gradient((columns, 6, 5)))
+    layer = Layer.create(*reader.read(str(path))[0])
+    assert layer.ndim == 3 and not layer.rgb
+
+
 def test_two_dimensional_files_are_read(tmp_path: Path) -> None:
     path = save_nifti(tmp_path / "slice.nii", gradient((6, 5, 1)))
     ((data, look, _),) = reader.read(str(path))

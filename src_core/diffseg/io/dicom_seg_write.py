@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
+from pydicom.uid import generate_uid
 
 import diffseg
 from diffseg.case import Labels, Origin
@@ -24,6 +26,11 @@ from diffseg.io.volume import named
 
 _MAKER = "napari-diffseg"
 _LONGEST_LABEL = 64
+_PLAIN, _UNICODE = ("ISO_IR 100", "ISO_IR 192"), "ISO_IR 192"
+_MAY_BE_EMPTY = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime",
+    "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator",
+)  # fmt: skip
 
 
 def refuse_unfit(path: Path, origin: Origin) -> None:
@@ -42,20 +49,48 @@ def refuse_unfit(path: Path, origin: Origin) -> None:
 
 def write_dicom_seg(temporary: Path, labels: Labels, origin: Origin, classes: Sequence[NamedClass] = ()) -> None:
     """Write labels in file order, (column, row, slice), one binary segment per class. Raises CaseError."""
-    import highdicom
-
     planes = origin_now(origin)
     segments = segments_of(labels, classes)
     if not segments:
         raise CaseError("The mask is empty and no class has a name, so a DICOM-SEG would hold nothing; draw first.")
-    with silent("pydicom"):
-        sources = [pydicom.dcmread(path, stop_before_pixels=True) for path in origin.files]
+    thickness_mm = float(np.linalg.norm(origin.affine[:3, 2]))
+    sources = [_source(path, thickness_mm) for path in origin.files]
     frames = labels.transpose(2, 1, 0)
     if len(sources) == 1 and len(planes) > 1:  # back to the order of the frames in their file
         frames = frames[np.argsort([plane.frame for plane in planes])]
     masks = np.stack([frames == segment.label for segment in segments], axis=-1).astype(np.uint8)
+    try:
+        _made(sources, masks, segments).save_as(temporary)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # what highdicom misses in a header
+        # Its own words may repeat the header's.
+        raise CaseError(
+            "The slices' headers lack what a DICOM-SEG must say, or say it in a wrong way; save the mask as .nii.gz."
+        ) from error
+
+
+def _source(path: Path, thickness_mm: float) -> Any:
+    """A slice without its pixels, with something for whatever anonymising took out that a SEG must say."""
     with silent("pydicom"):
-        made = highdicom.seg.Segmentation(
+        found = pydicom.dcmread(path, stop_before_pixels=True)
+        for name in _MAY_BE_EMPTY:
+            if name not in found:
+                setattr(found, name, "")
+        if not found.get("SliceThickness"):
+            found.SliceThickness = f"{thickness_mm:.10g}"
+        if found.get("SpecificCharacterSet") not in _PLAIN:
+            found.decode()
+            found.SpecificCharacterSet = _UNICODE
+        if not found.get("FrameOfReferenceUID"):
+            found.FrameOfReferenceUID = generate_uid(entropy_srcs=[str(found.get("SeriesInstanceUID"))])
+    return found
+
+
+def _made(sources: Sequence[Any], masks: NDArray[np.uint8], segments: Sequence[Segment]) -> Any:
+    """The SEG of masks (frame, row, column, segment)."""
+    import highdicom
+
+    with silent("pydicom"):
+        return highdicom.seg.Segmentation(
             source_images=sources,
             pixel_array=masks,
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
@@ -72,7 +107,6 @@ def write_dicom_seg(temporary: Path, labels: Labels, origin: Origin, classes: Se
             series_description="Segmentation",
             omit_empty_frames=bool(masks.any()),
         )
-        made.save_as(temporary)
 
 
 def _described(number: int, segment: Segment) -> Any:

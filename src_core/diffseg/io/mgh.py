@@ -10,6 +10,7 @@ import numpy as np
 
 from diffseg.case import origin_of
 from diffseg.errors import CaseError
+from diffseg.io.quiet import unlogged
 from diffseg.io.volume import Volume, cut_short, named, too_large, unusable_geometry
 
 _HEADER_BYTES = 284
@@ -19,7 +20,7 @@ _GZIP_LIMIT = 1100
 def open_mgh(path: Path, members: bool = False) -> Volume:
     """Open a .mgh or .mgz file; with `members` it may hold several frames. Raises CaseError for anything else."""
     try:
-        with np.errstate(all="ignore"):
+        with unlogged("nibabel.global"), np.errstate(all="ignore"):
             image: Any = nib.freesurfer.mghformat.MGHImage.from_filename(path)
         shape = tuple(int(n) for n in image.shape)
         itemsize = image.header.get_data_dtype().itemsize

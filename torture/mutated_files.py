@@ -1,9 +1,9 @@
-"""Damaged files of every kind, read by a child with little memory and two seconds for each.
+"""Damaged files of every kind, read by a child with little memory and two seconds of its processor for each.
 
     python torture/mutated_files.py [--count 12000] [--seed 0] [--kinds NIfTI,PNG] [--only NUMBER] [--keep FOLDER]
 
 Every file must be read, to finite values and valid labels, or refused by one of our errors in one sentence. A crash of
-the child, two seconds without an answer (twice in a row), any other error, a message that is no sentence and values
+the child, two seconds of processor time without an answer (twice in a row), any other error, a message that is no sentence and values
 that are not finite are failures; each is printed with the number by which ``--only`` makes that file again.
 """
 
@@ -96,7 +96,7 @@ def main() -> int:
     wanted = [k for k in options.kinds.split(",") if k]
     kinds = [k for k in all_kinds() if not wanted or k.name in wanted]
     counts = shares(kinds, options.count)
-    print(f"damaged files, seed {options.seed}; slowest in ms")
+    print(f"damaged files, seed {options.seed}; slowest in ms of processor time")
     print(f"{'':24}" + "".join(f"{c:>9}" for c in (*COLUMNS, "slowest")))
     everything: list[dict[str, Any]] = []
     begin = time.monotonic()

@@ -92,7 +92,7 @@ def judged(how: str, path: Path) -> dict[str, Any]:
     """The verdict on one file."""
     from diffseg.errors import DiffsegError
 
-    begin = time.perf_counter()
+    begin = time.process_time()
     verdict: dict[str, Any]
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -110,7 +110,7 @@ def judged(how: str, path: Path) -> dict[str, Any]:
             verdict["where"] = _where(error)
     if warned and verdict["outcome"] in ("read", "refused"):
         verdict["warned"] = f"{warned[0].category.__name__}: {warned[0].message}"
-    return verdict | {"seconds": time.perf_counter() - begin}
+    return verdict | {"seconds": time.process_time() - begin}
 
 
 def _where(error: BaseException) -> str:

@@ -14,8 +14,10 @@ from napari_diffseg import (
     commands,
     ensemble_commands,
     mask_tools,
+    recovery,
     redrawing,
     saliency_commands,
+    saving,
     whole_scan,
 )
 from napari_diffseg.session import Session, session_for
@@ -336,6 +338,21 @@ def save_mask(viewer: napari.Viewer) -> None:
     panel = cast("MaskPanel", _page(viewer, "Mask"))
     if _may(panel.session, "save"):
         panel.choose_and_save()
+
+
+def replace_other(viewer: napari.Viewer) -> None:
+    """The file that saving asked about, replaced."""
+    _do(viewer, saving.replace_other)
+
+
+def recover(viewer: napari.Viewer) -> None:
+    """The mask that an earlier session left, with its scan."""
+    _do(viewer, recovery.recover)
+
+
+def discard(viewer: napari.Viewer) -> None:
+    """The mask on offer deleted from its journal."""
+    _do(viewer, recovery.discard)
 
 
 def what_is_this(viewer: napari.Viewer) -> None:

@@ -99,9 +99,10 @@ def offer_words(offer: Offer) -> str:
 def discard(session: Session) -> None:
     """Let go of the mask on offer, for good; the next one is offered."""
     offer, session.offer = session.offer, None
-    if offer is not None:
-        offer.claim.discard()
-        look(session)
+    if offer is None:
+        raise JournalError("There is no mask to recover.")
+    offer.claim.discard()
+    look(session)
 
 
 @command("open")

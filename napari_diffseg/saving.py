@@ -69,8 +69,9 @@ def save_mask(session: Session, path: Path | str, replace_other: bool = False, o
 def replace_other(session: Session) -> None:
     """Save over the file that was asked about."""
     asked = session.replacing
-    if asked is not None:
-        save_mask(session, asked.path, True, asked.origin)
+    if asked is None:
+        raise CaseError("No file waits to be replaced: save the mask first.")
+    save_mask(session, asked.path, True, asked.origin)
 
 
 @command()

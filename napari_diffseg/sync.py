@@ -157,11 +157,8 @@ class LayerSync:
         if len(viewer.layers) == 0:
             yield  # the first layer of all may well be looked at
             return
-        camera, chosen, active = (
-            viewer.scene.camera,
-            set(viewer.layers.selection),
-            viewer.layers.selection.active,
-        )
+        camera, picked = viewer.scene.camera, viewer.layers.selection
+        chosen, active = set(picked), picked.active
         center, zoom, angles = camera.center, camera.zoom, camera.angles
         self._held = True
         try:

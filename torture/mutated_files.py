@@ -3,8 +3,9 @@
     python torture/mutated_files.py [--count 12000] [--seed 0] [--kinds NIfTI,PNG] [--only NUMBER] [--keep FOLDER]
 
 Every file must be read, to finite values and valid labels, or refused by one of our errors in one sentence. A crash of
-the child, two seconds of processor time without an answer (twice in a row), any other error, a message that is no sentence and values
-that are not finite are failures; each is printed with the number by which ``--only`` makes that file again.
+the child, two seconds of processor time without an answer (twice in a row), any other error, a message that is no
+sentence and values that are not finite are failures; each is printed with the number by which ``--only`` makes that
+file again.
 """
 
 from __future__ import annotations

@@ -131,10 +131,10 @@ def data_kinds() -> Iterator[Kind]:
     real = shared("real/vector_5d_small.nii", "real/functional_scaled_4d.nii", "real/anatomical_big_endian.nii")
     yield Kind("NIfTI", ".nii", "image", plain + big + real, field_, share=3)
     packed = tuple(gzip.compress(p) for p in plain) + shared("derived/oblique.nii.gz", "derived/nan_inf.nii.gz")
-    yield Kind("NIfTI, gzip", ".nii.gz", "image", packed, field_, gzipped=True, share=2)
+    yield Kind("NIfTI gzip", ".nii.gz", "image", packed, field_, gzipped=True, share=2)
     pair = nifti(array, ".hdr", nib.Nifti1Pair)
-    yield Kind("NIfTI pair, header", ".hdr", "image", (pair[".hdr"],), field_, beside={".img": pair[".img"]}, share=0.5)
-    yield Kind("NIfTI pair, voxels", ".img", "image", (pair[".img"],), beside={".hdr": pair[".hdr"]}, share=0.3)
+    yield Kind("NIfTI pair header", ".hdr", "image", (pair[".hdr"],), field_, beside={".img": pair[".img"]}, share=0.5)
+    yield Kind("NIfTI pair voxels", ".img", "image", (pair[".img"],), beside={".hdr": pair[".hdr"]}, share=0.3)
     modes = ("L", "I;16", "1", "P", "RGB", "RGBA", "LA")
     pngs = tuple(picture(m, format="PNG") for m in modes)
     yield Kind("PNG", ".png", "image", pngs, (mutations.png_field,), share=2)
@@ -161,10 +161,10 @@ def itk_kinds() -> Iterator[Kind]:
         read = {p.name: p.read_bytes() for p in folder.iterdir()}
         beside = {n[1:]: v for n, v in read.items() if n.startswith("0") and n.endswith(".raw")}
         yield Kind("NRRD", ".nrrd", "image", (read["0.nrrd"], read["1.nrrd"], *shared("derived/volume.nrrd")), text)
-        yield Kind("NRRD, header", ".nhdr", "image", (read["0.nhdr"],), text, beside=beside, share=0.4)
+        yield Kind("NRRD header", ".nhdr", "image", (read["0.nhdr"],), text, beside=beside, share=0.4)
         yield Kind("segmentation NRRD", ".seg.nrrd", "image", (read["1.nrrd"],), text, share=0.4)
         yield Kind("MetaImage", ".mha", "image", (read["0.mha"], read["1.mha"], *shared("derived/volume.mha")), text)
-        yield Kind("MetaImage, header", ".mhd", "image", (read["0.mhd"],), text, beside=beside, share=0.4)
+        yield Kind("MetaImage header", ".mhd", "image", (read["0.mhd"],), text, beside=beside, share=0.4)
 
 
 def further_kinds() -> Iterator[Kind]:
@@ -172,13 +172,13 @@ def further_kinds() -> Iterator[Kind]:
     array = volume(np.random.default_rng(2))
     mgh = nib.MGHImage(array, np.diag([-0.9, 1.1, 2.5, 1.0])).to_bytes()
     yield Kind("MGH", ".mgh", "image", (mgh,), (mutations.integer, mutations.overwrite))
-    yield Kind("MGH, gzip", ".mgz", "image", (gzip.compress(mgh),), (mutations.integer,), gzipped=True, share=0.5)
+    yield Kind("MGH gzip", ".mgz", "image", (gzip.compress(mgh),), (mutations.integer,), gzipped=True, share=0.5)
     try:
         import zstandard
     except ImportError:
         return
     raw = nifti(array, ".nii")[".nii"]
-    yield Kind("NIfTI, Zstandard", ".nii.zst", "image", (zstandard.ZstdCompressor().compress(raw),), share=0.5)
+    yield Kind("NIfTI Zstandard", ".nii.zst", "image", (zstandard.ZstdCompressor().compress(raw),), share=0.5)
 
 
 def dicom_kinds() -> Iterator[Kind]:
@@ -247,7 +247,7 @@ def model_kinds() -> Iterator[Kind]:
         saved = {way: Path(name, f"{way}.pt").read_bytes() for way in seeds}
         shaped = (model_mutations.zip_entry, model_mutations.zip_entry, model_mutations.zip_shape)
         yield Kind("PyTorch checkpoint", ".pt", "foreign", (saved["zip"],), shaped, share=0.8)
-        yield Kind("PyTorch checkpoint, old", ".pth", "foreign", (saved["legacy"],), share=0.5)
+        yield Kind("old PyTorch checkpoint", ".pth", "foreign", (saved["legacy"],), share=0.5)
         from safetensors.torch import save
 
         header = (model_mutations.header_entry, model_mutations.header_length)

@@ -47,8 +47,8 @@ class Worker:
     def ask(self, how: str, path: Path) -> dict[str, Any]:
         """The verdict on a file: the child's own, or ``crash`` or ``hang``.
 
-        Too long is more than ``limit_s`` of processor time, or fifteen times that by the clock: the machine may be busy.
-        A file that takes too long is tried once more by a fresh child.
+        Too long is more than ``limit_s`` of processor time, or ``PATIENCE`` times that by the clock: machines may
+        be busy. A file that takes too long is tried once more by a fresh child.
         """
         verdict = self._ask(how, path)
         if verdict["outcome"] == "hang":

@@ -299,6 +299,19 @@ def class_table(classes: Sequence[ClassInfo]) -> dict[str, list[Any]] | None:
     return {"index": list(range(len(classes))), "class": [info.name for info in classes]}
 
 
+def class_infos(meta: Mapping[str, Any]) -> tuple[ClassInfo, ...]:
+    """The classes of a Labels layer by its ``class_table`` and colours, background first; none without such a table."""
+    table = meta.get("features")
+    if table is None or not {"index", "class"} <= set(table):
+        return ()
+    if list(table["index"]) != list(range(len(table["index"]))):
+        return ()
+    colors = getattr(meta.get("colormap"), "color_dict", {})
+    rgb = (np.asarray(colors.get(k, (0, 0, 0, 0)))[:3] for k in table["index"])
+    hexes = ("#" + "".join(f"{round(255 * float(value)):02x}" for value in color) for color in rgb)
+    return tuple(ClassInfo(str(name), color) for name, color in zip(table["class"], hexes, strict=True))
+
+
 def label_colors(colors: Mapping[int, str]) -> dict[int | None, str]:
     """A direct label colormap: background and unlisted labels are transparent."""
     found: dict[int | None, str] = {None: "transparent", 0: "transparent"}

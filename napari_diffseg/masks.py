@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffseg.card import ClassInfo
 from diffseg.case import Case
 from diffseg.errors import CaseError
 from diffseg.io import write_labels
@@ -121,9 +122,10 @@ def write_with_record(
     source: str,
     edited: bool | None,
     begun: MaskStart | None = None,
+    classes: Sequence[ClassInfo] = (),
 ) -> list[Path]:
     """As ``write``, for labels that are no mask of a session; ``edited`` is None where nobody knows."""
-    return write_mask(path, labels, case, describe(labels, case, plan, source, edited, begun))
+    return write_mask(path, labels, case, describe(labels, case, plan, source, edited, begun), classes)
 
 
 def describe(

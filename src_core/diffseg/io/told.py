@@ -85,7 +85,7 @@ def _black_and_white(path: Path, grey: NDArray[Any]) -> bool:
     if path.suffix.lower() not in JPEG_SUFFIXES:
         return bool(np.isin(grey, (0, 255)).all())
     between = np.count_nonzero((grey > 64) & (grey < 191))
-    return between <= _SHARE_OF_GREY * grey.size and _sure_ends(grey)
+    return bool(between <= _SHARE_OF_GREY * grey.size) and _sure_ends(grey)
 
 
 def _sure_ends(grey: NDArray[Any]) -> bool:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Of the sources, those that are no result of the run in ``session.plan``.
 PLANLESS = ("empty", "rater:", "layer:")
+# Those of a run that may not have come to its end, so that ``session.plan`` does not know it yet.
+LINES = ("trajectory", "branch:")
 
 
 def begin(session: Session, source: Any, opened: Opened | None, frame: Frame | None = None) -> MaskState:
@@ -42,12 +44,21 @@ def begin(session: Session, source: Any, opened: Opened | None, frame: Frame | N
     classes = session.model.classes if session.model is not None else ()
     made = isinstance(source, str) and not source.startswith(PLANLESS)
     plan: SamplePlan | ExplainPlan | None = session.plan if made else None
+    if isinstance(source, str) and source.startswith(LINES):
+        plan = _plan_of_line(session, opened)
     if source == "saliency" and session.cut is not None:
         classes, plan = hint_classes(session.cut.view), session.cut.view.plan
     name, painted = layer_name(case, "mask"), labels.astype(np.uint8, copy=False)
     named = named_classes(classes, int(painted.max(initial=0)))
     begun = start_of(session, source)
     return MaskState(painted, words_, name, case, named, plan, start=painted.copy(), begun=begun)
+
+
+def _plan_of_line(session: Session, opened: Opened | None) -> SamplePlan | None:
+    """The plan of the trajectory and its branches, None once another run has taken its place."""
+    request = None if session.trajectory is None else session.trajectory.request
+    same = opened is not None and request is not None and opened.request.same_run(request)
+    return opened.plan if same and opened is not None else None
 
 
 def words_of(session: Session, source: Any) -> str:

@@ -162,13 +162,16 @@ def every_operation(name: str, go: Callable[[], Outcome], count: int | None) -> 
     return len(bad)
 
 
-def smaller_processors(model: Checkpoint, case: Case) -> int:
+# The largest tensor that each pretended GPU holds, in elements.
+SIZES = (10**7, 600_000, 300_000, 150_000, 80_000, 40_000, 20_000, 0)
+
+
+def smaller_processors(model: Checkpoint, case: Case, members: int = 8, sizes: tuple[int, ...] = SIZES) -> int:
     """Pretended GPUs that hold ever less; the number of faults."""
     faults = 0
     with scarce.pretended_cuda():
-        clean = sampled(model, case, "cuda", members=8)()
-        for most in (10**7, 600_000, 300_000, 150_000, 80_000, 40_000, 20_000, 0):
-            on_gpu = [True]
+        clean = sampled(model, case, "cuda", members)()
+        for most in sizes:
             runs: list[Run] = []
             original = Run.__init__
 
@@ -180,10 +183,9 @@ def smaller_processors(model: Checkpoint, case: Case) -> int:
             try:
                 there: Callable[[], bool] = lambda runs=runs: bool(runs) and runs[-1].device.type == "cuda"  # noqa: E731
                 with scarce.Small(most, there):
-                    found = sampled(model, case, "cuda", members=8)()
+                    found = sampled(model, case, "cuda", members)()
             finally:
                 Run.__init__ = original  # type: ignore[method-assign]
-            del on_gpu
             what = verdict(found, clean, told=False)
             where = found[1][1] if found[0] == "masks" else "-"
             order = in_order(found[2])

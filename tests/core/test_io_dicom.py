@@ -17,7 +17,7 @@ from dicom_files import BIRTH, PATIENT, UPRIGHT, write_frames, write_series, wri
 from diffseg.card import ClassInfo
 from diffseg.case import Case
 from diffseg.errors import CaseError
-from diffseg.io import image_groups, read_case, read_labels, read_scan, write_labels
+from diffseg.io import read_case, read_labels, read_scan, write_labels
 from scans import rotation
 
 CLASSES = (ClassInfo("background", "#000000"), ClassInfo("liver", "#e69f00"), ClassInfo("nodule", "#56b4e9"))
@@ -95,7 +95,7 @@ def test_named_files_of_two_series_are_two_channels(tmp_path: Path) -> None:
     case, files = read_scan([*ones, *twos])
     assert case.channels == ("t1", "flair") and [set(group) for group in files] == [set(ones), set(twos)]
     np.testing.assert_array_equal(case.image[1], case.image[0] * 2)
-    assert image_groups([twos[0], ones[0]]) == (tuple(twos), tuple(ones))
+    assert read_scan([twos[0], ones[0]])[1] == (tuple(twos), tuple(ones))
 
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {

@@ -25,7 +25,6 @@ __all__ = [
     "FORMATS",
     "LABEL_SUFFIXES",
     "SUFFIXES",
-    "image_groups",
     "is_mask",
     "open_file",
     "read_case",
@@ -52,29 +51,6 @@ def open_file(path: Path, members: bool = False) -> Volume:
     return open_group([Path(path)], members)
 
 
-def image_groups(paths: Sequence[Path]) -> tuple[tuple[Path, ...], ...]:
-    """The files of each image that `paths` name, in the order of the paths.
-
-    A DICOM series counts as one image however many of its files are named: with one of them, or with a folder, it is
-    every slice there; with several, exactly those. A header and the file of its voxels are one image, as is any other
-    file. Raises CaseError.
-    """
-    groups: list[tuple[Path, ...]] = []
-    slices: list[Path] = []
-    for path in _whole(paths):
-        if kind_of(path) != "dicom":
-            groups.append((path,))
-        elif not path.is_dir():
-            groups += [] if slices else [()]  # the place of all series that are named by their files
-            slices.append(path)
-        else:
-            groups.append(_dicom_files([path]))
-    if not slices:
-        return tuple(groups)
-    place = groups.index(())
-    return (*groups[:place], *_series(slices), *groups[place + 1 :])
-
-
 def read_case(
     images: Sequence[Path], raters: Sequence[Path] = (), channels: Sequence[str] | None = None
 ) -> Case:
@@ -91,7 +67,11 @@ def read_case(
 def read_scan(
     images: Sequence[Path], raters: Sequence[Path] = (), channels: Sequence[str] | None = None
 ) -> tuple[Case, tuple[tuple[Path, ...], ...]]:
-    """As `read_case`, and for each channel the files that it was read from, each slice of a DICOM series one."""
+    """As `read_case`, and for each channel the files that it was read from, each slice of a DICOM series one.
+
+    A DICOM series is one image however many of its files are named: with one of them, or with a folder, it is every
+    slice there; with several, exactly those. A header and the file of its voxels are one image too.
+    """
     if not images:
         raise CaseError("No image was given; give one file per channel.")
     with enough_memory(Path(images[0])):
@@ -101,8 +81,8 @@ def read_scan(
 def _read_scan(
     images: Sequence[Path], raters: Sequence[Path], channels: Sequence[str] | None
 ) -> tuple[Case, tuple[tuple[Path, ...], ...]]:
-    groups = image_groups(images)
-    volumes = [open_group(group, members=True) for group in groups]
+    volumes = [open_group(named, members=True) for named in _images(images)]
+    groups = [volume.origin.files or (volume.path,) for volume in volumes]
     first = volumes[0]
     several = sum(len(volume.stored) for volume in volumes)
     if several > _MOST_CHANNELS:
@@ -204,33 +184,24 @@ def write_map(path: Path, values: NDArray[np.floating[Any]], case: Case) -> None
     write_array(Path(path), case.origin.to_file(np.asarray(values, dtype=np.float32)), case.origin)
 
 
-def _whole(paths: Sequence[Path]) -> list[Path]:
-    """The paths without files of voxels whose header is among them."""
+def _images(paths: Sequence[Path]) -> list[list[Path]]:
+    """What was named, image by image: slices of one DICOM series together, without the files of voxels of a header."""
     found = [Path(path) for path in paths]
     headers = {path.with_suffix("") for path in found if path.suffix.lower() in _HEADERS}
-    return [path for path in found if path.suffix.lower() not in _VOXELS or path.with_suffix("") not in headers]
+    images: dict[str, list[Path]] = {}
+    for path in dict.fromkeys(found):
+        if path.suffix.lower() in _VOXELS and path.with_suffix("") in headers:
+            continue
+        several = kind_of(path) == "dicom" and not path.is_dir() and len(found) > 1
+        images.setdefault(_series(path) if several else str(path), []).append(path)
+    return list(images.values())
 
 
-def _dicom_files(group: Sequence[Path]) -> tuple[Path, ...]:
-    """The files of one DICOM volume in the order of its slices."""
-    from diffseg.io.dicom import stack
-    from diffseg.io.dicom_planes import find_planes, is_segmentation
-
-    if len(group) == 1 and is_segmentation(group[0]):
-        return tuple(group)
-    return tuple(dict.fromkeys(plane.path for plane in stack(find_planes(group))[0]))
-
-
-def _series(slices: Sequence[Path]) -> list[tuple[Path, ...]]:
-    """Named DICOM files by the series they belong to."""
+def _series(path: Path) -> str:
+    """The series that a DICOM file belongs to; its own name where it belongs to none."""
     from diffseg.io.dicom_planes import read_tags
 
-    if len(slices) == 1:
-        return [_dicom_files(slices)]
-    of: dict[str, list[Path]] = {}
-    for path in dict.fromkeys(slices):
-        of.setdefault(str(read_tags(path, ["SeriesInstanceUID"]).get("SeriesInstanceUID") or path), []).append(path)
-    return [_dicom_files(group) for group in of.values()]
+    return str(read_tags(path, ["SeriesInstanceUID"]).get("SeriesInstanceUID") or path)
 
 
 def _name(group: Sequence[Path], given: Sequence[Path]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from diffseg.errors import CaseError, DiffsegError, JournalError
 from diffseg.grid import Box, Grid
 from diffseg.journal import JournalHead, Recovered, read_journal
-from diffseg.keeper import Claim, left_behind
+from diffseg.keeper import left_behind
 from diffseg.mask_file import MaskStart
 from diffseg.plan import SamplePlan
 from diffseg.records import from_dict
@@ -23,7 +23,6 @@ from napari_diffseg.jobs import Job, Outcome
 from napari_diffseg.journaling import KINDS, MACHINE, START, journaling
 from napari_diffseg.layerdata import layer_name
 from napari_diffseg.mask_edit import ORIGINS, ModelEdit
-from napari_diffseg.masks import words
 from napari_diffseg.runs import command, live, start
 from napari_diffseg.safety_state import Offer
 from napari_diffseg.session import Session
@@ -39,6 +38,7 @@ class _Found:
 
     offer: Offer | None = None
     recovered: Recovered | None = None
+    edits: tuple[ModelEdit, ...] = ()
     done: int = 1
     total: int = 1
 
@@ -119,12 +119,15 @@ def recover(session: Session) -> None:
     found: list[_Found] = []
 
     def read() -> Iterator[_Found]:
-        yield _Found(recovered=read_journal(offer.claim.path))
+        recovered = read_journal(offer.claim.path)
+        machine = recovered.planes.get(MACHINE)
+        # Here, since it takes long for a large mask.
+        edits = () if machine is None else edits_of(machine, recovered.planes[KINDS])
+        yield _Found(recovered=recovered, edits=edits)
 
     def ended() -> str:
-        recovered = found[-1].recovered
-        assert recovered is not None
-        _with_scan(session, recovered.head, lambda: _take_up(session, offer.claim, recovered))
+        assert found[-1].recovered is not None
+        _with_scan(session, offer.head, lambda: _take_up(session, offer, found[-1]))
         said = session.message
         if said is not None and said.kind == "error":
             raise CaseError(said.text)
@@ -133,7 +136,7 @@ def recover(session: Session) -> None:
     start(session, Job("Recovering", read, inline=session.inline), found.append, ended)
 
 
-def _with_scan(session: Session, head: JournalHead, then: Callable[[], None]) -> None:
+def _with_scan(session: Session, head: JournalHead, then: Callable[[], object]) -> None:
     """Do something with the scan of a journal open; it is opened unless it is."""
     if _is_scan(session, head):
         then()
@@ -170,8 +173,10 @@ def grid_of(head: JournalHead) -> Grid:
 
 
 @command()
-def _take_up(session: Session, mine: Claim, found: Recovered) -> None:
+def _take_up(session: Session, offer: Offer, read: _Found) -> None:
     """The mask and all around it as they were left."""
+    found = read.recovered
+    assert found is not None
     head, state = found.head, found.state
     if not _is_scan(session, head):
         raise CaseError("The scan is not the one that the mask was drawn on: its grid changed. The journal stays.")
@@ -179,15 +184,15 @@ def _take_up(session: Session, mine: Claim, found: Recovered) -> None:
     _choose(session, head, state.settings)
     session.roi = session.roi if state.roi is None else Box.parse(state.roi).clipped(session.case.grid.shape)
     session.offer = None
-    journaling(session).replaces = mine
-    session.mask = mask_of(session, found)
+    journaling(session).replaces = offer.claim
+    session.mask = mask_of(session, found, read.edits)
     session.mode = state.mode
     if session.view is not None:
         session.plane = state.view or session.plane  # type: ignore[assignment]
         if state.voxel is not None:
             session.view.look_at(state.voxel)
     cut = "" if found.whole else " Its last record was cut short."
-    session.message = Message(f"Recovered: {words(session.mask)}.{cut}")
+    session.message = Message(f"Recovered the mask as it was left, {offer.voxels:,} voxels.{cut}")
     look(session)
 
 
@@ -199,12 +204,11 @@ def _choose(session: Session, head: JournalHead, settings: dict[str, Any]) -> No
     session.settings = replace(session.settings, **{k: v for k, v in settings.items() if k in known})
 
 
-def mask_of(session: Session, found: Recovered) -> MaskState:
+def mask_of(session: Session, found: Recovered, edits: tuple[ModelEdit, ...]) -> MaskState:
     """The mask in a journal, with what is known of who wrote it."""
     head, state, case = found.head, found.state, session.case
     assert case is not None
     classes = session.model.classes if session.model is not None else ()
-    begun, machine = found.planes.get(START), found.planes.get(MACHINE)
     return MaskState(
         found.labels,
         head.source,
@@ -216,8 +220,8 @@ def mask_of(session: Session, found: Recovered) -> MaskState:
         selected=state.selected,
         dirty=state.dirty or state.saved is None,
         path=None if state.saved is None else Path(state.saved),
-        start=begun,
-        edits=() if machine is None else edits_of(machine, found.planes[KINDS]),
+        start=found.planes.get(START),
+        edits=edits,
         begun=None if head.start is None else from_dict(MaskStart, head.start, "The journal", JournalError),
     )
 

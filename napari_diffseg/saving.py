@@ -94,6 +94,7 @@ def _saved(
         return
     mask: Any = session.mask
     if mask is not None and mask.start is before.start:
-        dirty = mask.revision != before.revision or not np.array_equal(labels, mask.labels)
+        # With a viewer every change raises the revision; comparing a large mask here would be felt.
+        dirty = mask.revision != before.revision or (session.view is None and not np.array_equal(labels, mask.labels))
         session.mask = replace(mask, path=asked.path, saved_at=datetime.now(), dirty=dirty)
     session.message = Message(found[-1].words)

@@ -170,7 +170,7 @@ class Journal:
                 known[piece] = values
             ends = [end for part in piece for end in (part.start, part.stop)]
             place = _EDIT.pack(number, len(piece)) + struct.pack(f"<{len(ends)}I", *ends)
-            parts.append(_record(b"EDIT", place + zlib.compress(values, _LEVEL)))
+            parts.append(_record(b"EDIT", place + zlib.compress(values.data, _LEVEL)))
         if name != LABELS:
             self._known[name] = now
         return parts
@@ -180,7 +180,7 @@ class Journal:
         twin = next((k for k in range(number) if _same(planes[k], planes[number])), None)
         if twin is not None:
             return _record(b"SAME", bytes([number, twin]))
-        return _record(b"BASE", bytes([number]) + zlib.compress(np.ascontiguousarray(planes[number]), _LEVEL))
+        return _record(b"BASE", bytes([number]) + zlib.compress(np.ascontiguousarray(planes[number]).data, _LEVEL))
 
     def _append(self, data: bytes) -> None:
         assert self._file is not None

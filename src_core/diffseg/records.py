@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -45,10 +44,14 @@ def from_dict(kind: type[T], values: dict[str, Any], what: str, error: type[Diff
     return record
 
 
-@cache
+# Making one takes longer than using it a hundred times.
+_adapters: dict[type, TypeAdapter[Any]] = {}
+
+
 def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    """Making one takes longer than using it a hundred times."""
-    return TypeAdapter(kind)
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
 
 
 def _sentence(bad: ValidationError, what: str) -> str:

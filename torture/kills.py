@@ -103,7 +103,7 @@ class Saving:
     def kill(self, rng: np.random.Generator) -> str:
         """One kill; tells what it left."""
         new = self._mask(rng)
-        _, _, ended = killed(lambda pipe: self._write(new), float(rng.uniform(0, 1.4 * self.usual_s)))
+        _, _, ended = killed(lambda pipe: self._write(new), float(rng.uniform(0, 1.1 * self.usual_s)))
         found = read_labels(self.path)
         outcome = "new" if np.array_equal(found, new) else "old"
         if outcome == "old" and not np.array_equal(found, self.labels):

@@ -158,7 +158,8 @@ def itk_kinds() -> Iterator[Kind]:
         for way in (False, True):
             for suffix in (".nrrd", ".mha", ".mhd", ".nhdr"):
                 itk.WriteImage(image, str(folder / f"{way:d}{suffix}"), way)
-        read = {p.name: p.read_bytes() for p in folder.iterdir()}
+        # Headers name the file of their voxels, which takes the name of the damaged one.
+        read = {p.name: p.read_bytes().replace(b"0.raw", b"damaged.raw") for p in folder.iterdir()}
         beside = {n[1:]: v for n, v in read.items() if n.startswith("0") and n.endswith(".raw")}
         yield Kind("NRRD", ".nrrd", "image", (read["0.nrrd"], read["1.nrrd"], *shared("derived/volume.nrrd")), text)
         yield Kind("NRRD header", ".nhdr", "image", (read["0.nhdr"],), text, beside=beside, share=0.4)
@@ -174,11 +175,11 @@ def further_kinds() -> Iterator[Kind]:
     yield Kind("MGH", ".mgh", "image", (mgh,), (mutations.integer, mutations.overwrite))
     yield Kind("MGH gzip", ".mgz", "image", (gzip.compress(mgh),), (mutations.integer,), gzipped=True, share=0.5)
     try:
-        import zstandard
+        from backports import zstd
     except ImportError:
         return
     raw = nifti(array, ".nii")[".nii"]
-    yield Kind("NIfTI Zstandard", ".nii.zst", "image", (zstandard.ZstdCompressor().compress(raw),), share=0.5)
+    yield Kind("NIfTI Zstandard", ".nii.zst", "image", (zstd.compress(raw),), share=0.5)
 
 
 def dicom_kinds() -> Iterator[Kind]:

@@ -133,7 +133,7 @@ def warm_up(kind: str) -> None:
     """Import all that reading needs, so that it counts neither as memory nor as time of the first file."""
     import diffseg.io  # noqa: F401
 
-    for name in ("SimpleITK", "pydicom", "zstandard", "nrrd"):
+    for name in ("SimpleITK", "pydicom", "backports.zstd", "nrrd"):
         try:
             __import__(name)
         except ImportError:

@@ -102,9 +102,14 @@ def write_origin(path: Path, labels: np.ndarray, mask: MaskState) -> Path:
     Raises:
         CaseError: the file cannot be written.
     """
-    beside = path.with_name(path.name.removesuffix(suffix_of(path)) + ".origin" + LABEL_SUFFIXES[0])
+    beside = origin_path(path)
     write_labels(beside, origin_in(replace(mask, labels=labels)), mask.case)
     return beside
+
+
+def origin_path(path: Path) -> Path:
+    """``<name>.origin.nii.gz`` of ``<name>.nii.gz``."""
+    return path.with_name(path.name.removesuffix(suffix_of(path)) + ".origin" + LABEL_SUFFIXES[0])
 
 
 def inputs_of(mask: MaskState, scan: Sequence[Path]) -> tuple[InputFile, ...]:

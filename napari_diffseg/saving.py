@@ -46,9 +46,10 @@ def save_mask(session: Session, path: Path | str, replace_other: bool = False, o
         raise CaseError("The mask is being saved already: wait a moment.")
     labels, scan, found = mask.labels.copy(), session.files, list[_Written]()
     reading = blind.kept(session)
+    written = [target, masks.target(masks.origin_path(target), session)] if origin else [target]
 
     def write() -> Iterator[_Written]:
-        if not replace_other and target.exists() and not written_here(target):
+        if not replace_other and any(path.exists() for path in written) and not written_here(target):
             yield _Written(foreign=True)
             return
         masks.write(target, labels, mask, scan)

@@ -56,6 +56,16 @@ def test_a_file_of_somebody_else_is_replaced_only_when_that_was_said(session: Se
     assert saved(other, session) and session.replacing is None and told(session).startswith("Saved")
 
 
+def test_a_file_where_the_origin_would_go_is_asked_about_too(session: Session, tmp_path: Path) -> None:
+    other = tmp_path / "m.origin.nii.gz"
+    other.write_bytes(b"somebody's work")
+    commands.save_mask(session, tmp_path / "m.nii.gz", origin=True)
+    assert session.replacing is not None and not (tmp_path / "m.nii.gz").exists()
+    assert other.read_bytes() == b"somebody's work"
+    commands.replace_other(session)
+    assert saved(tmp_path / "m.nii.gz", session) and read_labels(other).max() == 0
+
+
 def test_our_own_mask_is_replaced_without_asking_until_somebody_changes_it(session: Session, tmp_path: Path) -> None:
     path = tmp_path / "m.nii.gz"
     commands.save_mask(session, path)

@@ -18,7 +18,8 @@ from diffseg.zoo import find_sample, sample_scans
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(prog="napari-diffseg", description="Open napari with the DiffSeg dock.")
-    made.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a scan: a file per channel, or a folder of DICOM slices")
+    words = "a scan: a file per channel, or a folder of DICOM slices"
+    made.add_argument("files", nargs="*", type=Path, metavar="FILE", help=words)
     made.add_argument("--sample", metavar="NAME", help=f"open a sample scan: {', '.join(sample_scans())}")
     made.add_argument("--screenshot", type=Path, metavar="PNG", help="take a picture of the window and leave")
     made.add_argument("--version", action="version", version=__version__)

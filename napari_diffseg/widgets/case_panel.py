@@ -48,8 +48,9 @@ class CasePanel(Panel):
     title = "Case"
     help = (
         "The scan, the model that draws on it, and the part of the scan that is drawn on. Drop files or a DICOM "
-        "folder: several contrasts of one scan become the model's inputs by their names, and masks become readers. Planes are "
-        "radiological: the patient's right is on the left. A box is quicker than the whole scan, and can be dragged."
+        "folder: several contrasts of one scan become the model's inputs by their names, and masks become readers. "
+        "Planes are radiological: the patient's right is on the left. A box is quicker than the whole scan, and can "
+        "be dragged."
     )
 
     def _build(self) -> None:

@@ -2,9 +2,10 @@
 
 Three entries are enough: ``out``, ``data.folder`` and ``model.name``. Every other setting of ``diffseg.train_plan`` and
 of a model's card may be given and then stands. The choices follow the shipped models. One rater: mask prediction with
-recycling in 5 steps (Fu et al. 2023, 2024). Several raters: the clean mask is predicted under cross-entropy alone, which
-keeps the raters' frequencies, with a cosine schedule with input scaling and 10 ancestral steps (Christensen et al. 2025);
-of the predictions tried at one budget this one came nearest to the raters (docs/models/lung-nodule-raters-2d.md).
+recycling in 5 steps (Fu et al. 2023, 2024). Several raters: the clean mask is predicted under cross-entropy alone,
+which keeps the raters' frequencies, with a cosine schedule with input scaling and 10 ancestral steps (Christensen et
+al. 2025); of the predictions tried at one budget this one came nearest to the raters
+(docs/models/lung-nodule-raters-2d.md).
 """
 
 from __future__ import annotations

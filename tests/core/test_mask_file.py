@@ -6,6 +6,7 @@ import json
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,14 +33,19 @@ def some_mask(rng: np.random.Generator) -> np.ndarray:
     return rng.integers(0, 3, SHAPE).astype(np.uint8)
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 64 bytes; what is beyond fails with an error of the system, as on a full disk."""
+    """No file may grow beyond 64 bytes; what is beyond fails with an error of the system, as on a full disk.
+
+    That counts for the report of the tests as well, where it goes to a file, and so for nothing but the writing.
+    """
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize("plan", [None, "sample", "saliency"])
@@ -88,13 +94,12 @@ def test_a_second_format_of_the_same_name_has_a_record_of_its_own(tmp_path: Path
 
 
 def test_a_full_disk_leaves_the_old_mask_and_its_record_as_they_were(
-    tmp_path: Path, rng: np.random.Generator, request: pytest.FixtureRequest
+    tmp_path: Path, rng: np.random.Generator
 ) -> None:
     path, old = tmp_path / "m.nii.gz", some_mask(rng)
     write_mask(path, old, case_at(), RECORD)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    request.getfixturevalue("full_disk")
-    with pytest.raises(CaseError, match=r"m\.nii\.gz") as refused:
+    with full_disk(), pytest.raises(CaseError, match=r"m\.nii\.gz") as refused:
         write_mask(path, some_mask(rng), case_at(), RECORD)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     assert ".m." not in str(refused.value)  # the temporary name means nothing to a person

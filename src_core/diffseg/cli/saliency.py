@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -67,6 +68,8 @@ def run(options: argparse.Namespace) -> None:
     guide = classifier_path(options, path)
     classifier = None if guide is None else load_checkpoint(guide)
     case, files = read_scan(options.images, (), checkpoint.card.channels)
+    for note in case.notes:
+        sys.stderr.write(f"diffseg: {note}\n")
     choices: dict[str, Any] = {
         k: getattr(options, k) for k in ("seed", "target", "background", "threshold", "roi", "device")
     }

@@ -46,6 +46,8 @@ def run(options: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(find_model(options.model))
     named = checkpoint.card.channels if len(options.images) == len(checkpoint.card.channels) else None
     case, files = read_scan(options.images, options.rater, named)
+    for note in case.notes:
+        sys.stderr.write(f"diffseg: {note}\n")
     # A series of slices is one image of many files, and a 4D file is several images.
     images = tuple(dict.fromkeys(path for group in files for path in group))
     choices: dict[str, Any] = {k: getattr(options, k) for k in ("members", "seed", "roi", "device", "steps", "sampler")}

@@ -93,6 +93,12 @@ def _read_scan(
     for group, volume in zip(groups, volumes, strict=True):
         _refuse_other_grid(group[0], volume.grid, first.grid)
     names = _distinct(_channel_names(groups, volumes, images)) if channels is None else tuple(channels)
+    whole = next((volume for volume in volumes if len(volume.stored) > 1), None)
+    if len(names) != several and whole is not None:
+        raise CaseError(
+            f"{whole.path.name!r} is 4D and holds {len(whole.stored)} volumes, but {', '.join(names)} is expected; "
+            "save what is wanted as its own 3D file, one per channel."
+        )
     if len(names) != several:
         raise CaseError(f"{len(names)} channel names were given for {several} images; give one name per image.")
     image = np.empty((several, *first.grid.shape), dtype=np.float32)
@@ -189,7 +195,9 @@ def _images(paths: Sequence[Path]) -> list[list[Path]]:
     found = [Path(path) for path in paths]
     headers = {path.with_suffix("") for path in found if path.suffix.lower() in _HEADERS}
     images: dict[str, list[Path]] = {}
-    for path in dict.fromkeys(found):
+    for path in found:
+        if found.count(path) > 1:
+            raise CaseError(f"{path.name!r} was given {found.count(path)} times; give each channel's own file once.")
         if path.suffix.lower() in _VOXELS and path.with_suffix("") in headers:
             continue
         several = kind_of(path) == "dicom" and not path.is_dir() and len(found) > 1

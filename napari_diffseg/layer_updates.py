@@ -34,3 +34,15 @@ def replace(layer: Any, data: LayerData) -> None:
     for key in ("scale", "translate", "affine", *(("colormap",) if kind == "labels" else ())):
         if key in look:
             setattr(layer, key, look[key])
+
+
+def show(layer: Any, on: bool) -> None:
+    """Show or hide; nothing if it is so already, for which napari would slice and arrange everything again."""
+    if layer.visible != on:
+        layer.visible = on
+
+
+def fade(layer: Any, opacity: float) -> None:
+    """Another opacity; nothing if it is so already."""
+    if layer.opacity != opacity:
+        layer.opacity = opacity

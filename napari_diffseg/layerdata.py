@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -114,14 +115,39 @@ def files_of_channels(case: Case, files: Sequence[Path]) -> list[tuple[Path, ...
     return [tuple(files) if together else ()] * len(case.channels)
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What takes a while to find in a large scan: display limits by channel, labels by reader."""
+
+    limits: tuple[tuple[float, float], ...]
+    labels: Mapping[str, tuple[int, ...]]
+
+
+_looks: WeakKeyDictionary[Case, _Look] = WeakKeyDictionary()
+
+
+def look_at(case: Case) -> _Look:
+    """Found once; in a job's thread, before the layers are made in the GUI's."""
+    if case not in _looks:
+        limits = tuple(display_limits(channel) for channel in case.image)
+        _looks[case] = _Look(limits, {name: _used(labels) for name, labels in case.raters.items()})
+    return _looks[case]
+
+
+def _used(labels: np.ndarray) -> tuple[int, ...]:
+    """The labels in a mask, without the background; slice by slice, which needs no copy of the whole."""
+    return tuple(sorted({int(k) for part in labels for k in np.unique(part)} - {0}))
+
+
 def scan_layers(case: Case, frame: Frame | None = None) -> list[LayerData]:
     """One Image per channel, then one Labels per rater."""
     place = (frame or frame_of(case)).placed((0,) * case.ndim)
     layers: list[LayerData] = []
+    limits = look_at(case).limits
     for i, name in enumerate(case.channels):
         noted = {KEY: {"role": "scan", "case": case, "channel": i}}
         # Without a word napari takes a last axis of 3 or 4 voxels for colours.
-        look = {"name": name, "metadata": noted, "contrast_limits": display_limits(case.image[i]), "rgb": False}
+        look = {"name": name, "metadata": noted, "contrast_limits": limits[i], "rgb": False}
         layers.append((case.image[i], look | place, "image"))
     return layers + label_layers(case, frame)
 
@@ -138,7 +164,8 @@ def rater_layer(
     place = (frame or frame_of(case)).placed((0,) * case.ndim)
     noted = {KEY: {"role": "rater", "case": case, "rater": name}}
     grey = RATER_GREYS[number % len(RATER_GREYS)]
-    colors = label_colors({int(k): grey for k in np.unique(labels) if k})
+    used = look_at(case).labels[name] if case.raters.get(name) is labels else _used(labels)
+    colors = label_colors(dict.fromkeys(used, grey))
     shown = layer_name(case, name) if case.channels else name
     look: dict[str, Any] = {"name": shown, "metadata": noted, "colormap": colors}
     # Copied, since a layer can be painted on, and the case is what was read.

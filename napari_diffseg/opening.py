@@ -7,21 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffseg.card import card_of
 from diffseg.case import Case
 from diffseg.channels import arrange, match
 from diffseg.errors import CheckpointError, DiffsegError
 from diffseg.grid import Box
 from diffseg.io import is_mask, read_scan
 from diffseg.zoo import MODEL_SUFFIX, SampleScan, find_model, find_sample, sample_scans, shipped_models
+from napari_diffseg.cards import card_of
 from napari_diffseg.fromlayers import case_from_layers
 from napari_diffseg.jobs import Job
-from napari_diffseg.layerdata import Frame
+from napari_diffseg.layerdata import Frame, look_at
 from napari_diffseg.raters import ReadMasks, join, read_masks
 from napari_diffseg.runs import command, start
 from napari_diffseg.saliency_commands import hint_models, take_hint_model, task_of
 from napari_diffseg.session import Session, unwrapped
 from napari_diffseg.state import Message
+from napari_diffseg.warming import warm_labels
 
 # Up to this many times the model's window, a scan is segmented whole unless a region is placed.
 WHOLE_SCAN = 2.0
@@ -91,7 +92,11 @@ def _open(
         if masks and not scans and before is not None:
             yield read_masks(before, masks)
             return
-        yield _read(scans or images, raters + (masks if scans else ()), channels, current)
+        record = _read(scans or images, raters + (masks if scans else ()), channels, current)
+        for case in filter(None, (record.case, record.rest)):
+            look_at(case)
+        warm_labels()
+        yield record
 
     def ended() -> str:
         record = found[-1]

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffseg.card import card_of
 from diffseg.errors import CheckpointError, DiffsegError
 from diffseg.metrics.overlap import dice
 from diffseg.saliency_plan import recommended
 from diffseg.zoo import MODEL_SUFFIX, find_model, shipped_models
+from napari_diffseg.cards import card_of
 from napari_diffseg.jobs import Job, Outcome
 from napari_diffseg.pace import about, paces
 from napari_diffseg.runs import command, live, start

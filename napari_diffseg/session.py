@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import eq, is_
 from pathlib import Path
@@ -90,6 +90,10 @@ class View(Protocol):
 
     def sliced(self) -> list[tuple[int, int]]:
         """``(axis of the case, current voxel)`` of each spatial axis that is not displayed."""
+        ...
+
+    def draw_by(self, draw: Callable[[bool], None]) -> None:
+        """How drawing is suspended for a moment (False), and resumed (True)."""
         ...
 
     def release(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffseg.grid import Box
+from napari_diffseg.layer_updates import show
 from napari_diffseg.layerdata import own
 from napari_diffseg.stage import Stage
 from napari_diffseg.trajectory_mirror import FAINT
@@ -24,7 +25,8 @@ class SideBySide:
 
     def __init__(self, stage: Stage) -> None:
         self.stage, self.session = stage, stage.session
-        self._on = False
+        # What is wanted; what was done to layers; whether they have views of their own.
+        self._on = self._gathered = self._parted = False
         self._hidden: list[Any] = []
         self._run: int | None = None
         self._letters: tuple[str, ...] = ()
@@ -78,48 +80,77 @@ class SideBySide:
         if more and not self.session.side_by_side:
             self.session.side_by_side = True
         elif self._on:
-            self._leave()
-            self._enter()
+            self._again()
+
+    def _again(self) -> None:
+        """Other layers want views, with the camera on them."""
+        for piece in (self._dissolve, self._gather, self._part):
+            self.stage.soon(piece)
 
     def _on_maps(self) -> None:
         if self.session.maps is not None and self._on:
             self.session.side_by_side = False
 
     def _enter(self) -> None:
+        """Each piece in a turn of its own, after the layers that wait; those are shown when they have their views."""
         compared = self._compared()
-        if not compared:
+        if compared and not self._on:
+            self._on = True
+            for layer in compared:
+                if self.stage.slider(layer) is None:
+                    show(layer, False)
+            for piece in (self._gather, self._part):
+                self.stage.soon(piece)
+
+    def _gather(self) -> None:
+        if not self._on or self._gathered:
             return
+        self._gathered = True
         self._hidden = self._others()
         for layer in self._hidden:
-            layer.visible = False
-        for layer in compared:
-            layer.visible = True
+            show(layer, False)
+        for layer in self._compared():
             if layer.opacity == FAINT:
                 layer.opacity = 1.0
             if layer.blending == "additive":
                 layer.blending = "opaque"
-        self._on = self.stage.side_by_side(True, self._box())
-        if not self._on:
-            self._restore()  # the person has a grid already
+
+    def _part(self) -> None:
+        if self._gathered and not self._parted:
+            self._parted = self.stage.side_by_side(True, self._box(), self._compared())
+            if not self._parted:
+                self._on = False  # the person has a grid already
+                self._restore()
 
     def _leave(self) -> None:
+        """Before the layers that wait: in a grid each of them would get a view."""
         if self._on:
             self._on = False
-            self.stage.side_by_side(False)
+            self.stage.soon(self._unite, first=True)
+
+    def _unite(self) -> None:
+        if not self._on:
+            self._dissolve()
+
+    def _dissolve(self) -> None:
+        if self._gathered:
+            if self._parted:
+                self.stage.side_by_side(False)
             self._restore()
 
     def _restore(self) -> None:
         """Everything onto the scan again, faintly where there are results."""
+        self._gathered = self._parted = False
         for layer in self._compared():
             if layer.blending == "opaque":
                 layer.blending = "additive"
             if self.session.maps is not None and layer.opacity == 1.0:
                 layer.opacity = FAINT
-                layer.visible = own(layer)["role"] != "x"
+                show(layer, own(layer)["role"] != "x")
         hidden, self._hidden = self._hidden, []
         for layer in hidden:
             if layer in self.stage.layers:
-                layer.visible = True
+                show(layer, True)
 
     def _box(self) -> Box:
         """The region of the case that the window covers."""

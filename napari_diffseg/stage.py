@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from diffseg.grid import Box
@@ -27,7 +27,7 @@ class Stage(Protocol):
 
     @property
     def layers(self) -> list[Any]:
-        """Layers of the viewer, bottom first."""
+        """Layers of the viewer, bottom first, and then those that wait to be put in."""
         ...
 
     def on(self, emitter: Any, callback: Callable[..., Any]) -> None:
@@ -39,7 +39,18 @@ class Stage(Protocol):
         ...
 
     def add(self, data: LayerData, below: Any = None) -> Any:
-        """Make a layer on top, or below another."""
+        """Make a layer on top, or below another. It comes in a turn of the event loop of its own, so that several
+        do not hold up the screen, but counts as there from now on.
+        """
+        ...
+
+    def soon(self, work: Callable[[], None], first: bool = False) -> None:
+        """Do something in such a turn, after all that waits or before it."""
+        ...
+
+    @property
+    def held(self) -> bool:
+        """Whether layers and dims are changing by our own doing, not by the person's."""
         ...
 
     def drop(self, layer: Any) -> None:
@@ -58,8 +69,8 @@ class Stage(Protocol):
         """Make a layer the one that the mouse acts on."""
         ...
 
-    def slider(self, layer: Any) -> int:
-        """The viewer's axis of the first axis of ``layer``."""
+    def slider(self, layer: Any) -> int | None:
+        """The viewer's axis of the first axis of ``layer``; None while it waits to be put in."""
         ...
 
     def position(self, axis: int) -> int:
@@ -74,8 +85,8 @@ class Stage(Protocol):
         """``(axis of the case, current voxel)`` of each spatial axis that is not displayed."""
         ...
 
-    def side_by_side(self, on: bool, box: Box | None = None) -> bool:
-        """Every layer in a view of its own filled by ``box``, or all in one; tells whether that is a
-        change.
+    def side_by_side(self, on: bool, box: Box | None = None, hidden: Sequence[Any] = ()) -> bool:
+        """Every visible layer in a view of its own filled by ``box``, those of ``hidden`` as well, which are shown
+        then; or all in one. Tells whether that is a change.
         """
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from napari_diffseg.layer_updates import update
+from napari_diffseg.layer_updates import show, update
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.stage import Stage
 
@@ -45,7 +45,7 @@ class SwitchedMirror(ABC):
                 elif name in self.session.shown and self._has(name, record):
                     self._show(name, record)
                 elif name in self._layers:
-                    self._layers[name].visible = False
+                    show(self._layers[name], False)
         finally:
             self._busy = False
 
@@ -65,7 +65,7 @@ class SwitchedMirror(ABC):
         if name not in self._layers:
             self._layers[name] = layer
             self.stage.on(layer.events.visible, self._on_visible)
-        layer.visible = True
+        show(layer, True)
 
     def _on_visible(self, event: Any = None) -> None:
         if not self._busy:

@@ -6,32 +6,32 @@ it is the business of the mirrors, one per kind of layer. Layers are known by id
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
-from napari.layers import Layer
 from napari.utils.transforms import Affine
 
 from diffseg.case import Case
 from diffseg.grid import Box
-from napari_diffseg import commands, keys, layerdata, opening, raters
+from napari_diffseg import commands, keys, layerdata, opening, raters, warming
+from napari_diffseg.layer_updates import show
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.mask_mirror import MaskMirror
 from napari_diffseg.mirrors import MIRRORS, Mirror
 from napari_diffseg.preferences import prepare, wants_keys
 from napari_diffseg.session import Session, session_for, unwrapped
+from napari_diffseg.shelf import Shelf
 from napari_diffseg.state import Plane
+from napari_diffseg.turns import Turns
+from napari_diffseg.views import Views
 
 # Order of the last three axes for each plane; arrays are (z, y, x) running inferior, posterior, left.
 PLANES: dict[Plane, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
-
-# How much of a view a region fills that is looked at side by side.
-FILLED = 0.9
 
 _syncs: WeakKeyDictionary[Any, LayerSync] = WeakKeyDictionary()
 
@@ -61,12 +61,12 @@ class LayerSync:
         self.session = session
         self.users = 0
         self._connected: list[tuple[Any, Callable[..., Any]]] = []
-        self._held = False
+        self._turns = Turns(lambda: session.inline)
+        self._shelf = Shelf(self._viewer_ref, self._turns)
+        self._views = Views(self._viewer_ref, self._turns, self._world_of)
         # Where the slices stood before 3D, whose camera napari takes for a wish to move them.
         self._point: tuple[float, ...] | None = None
         self._scaled = False
-        # Camera before it was put on a region, and as it was put there.
-        self._camera: tuple[Any, Any] | None = None
         session.view = self
         self.mirrors: list[Mirror] = [kind(self) for kind in MIRRORS]
         self.on(session.events.plane, self._on_plane)
@@ -76,6 +76,8 @@ class LayerSync:
         self.on(viewer.layers.events.removed, self._on_removed)
         self._keys = keys.bind(viewer) if wants_keys() else []
         self._adopt()
+        if not session.inline:
+            warming.warm_scale_bar(self._viewer_ref, self._turns.soon)
 
     @property
     def viewer(self) -> Any:
@@ -101,6 +103,9 @@ class LayerSync:
         for emitter, callback in reversed(self._connected):
             emitter.disconnect(callback)
         self._connected.clear()
+        self._turns.clear()
+        self._shelf.clear()
+        warming.end(self._viewer_ref)
         if self.viewer is not None:
             keys.unbind(self.viewer, self._keys)
         return True
@@ -109,28 +114,30 @@ class LayerSync:
 
     @property
     def layers(self) -> list[Any]:
-        """Layers of the viewer, bottom first."""
-        return [] if self.viewer is None else list(self.viewer.layers)
+        """Layers of the viewer, bottom first, and then those that wait to be put in."""
+        return self._shelf.layers
 
     def add(self, data: LayerData, below: Any = None) -> Any:
-        """Make a layer and put it on top, or below another; nothing else changes on screen."""
-        values, look, kind = data
-        contour = look.pop("contour", 0)
-        layer = Layer.create(values, look, kind)
-        if contour:
-            layer.contour = contour
-        if kind == "labels" and own(layer).get("role") != "mask":
-            layer.editable = False
-        index = len(self.viewer.layers) if below is None else self.viewer.layers.index(below)
-        with self._undisturbed():
-            self.viewer.layers.insert(index, layer)
-        return layer
+        """Make a layer on top, or below another; it comes in a turn of its own."""
+        return self._shelf.put(data, below)
 
     def drop(self, layer: Any) -> None:
         """Take a layer of ours away; nothing if it is gone."""
-        if layer in self.layers:
-            with self._undisturbed():
-                self.viewer.layers.remove(layer)
+        if self.viewer is not None:
+            self._shelf.drop(layer)
+
+    def draw_by(self, draw: Callable[[bool], None]) -> None:
+        """How drawing is suspended for a moment, and resumed."""
+        self._turns.draw = draw
+
+    @property
+    def held(self) -> bool:
+        """Whether layers and dims are changing by our own doing, not by the person's."""
+        return self._shelf.held
+
+    def soon(self, work: Callable[[], None], first: bool = False) -> None:
+        """Do something in a turn of its own, after what waits or before it."""
+        self._turns.soon(work, first)
 
     def find(self, role: str) -> list[Any]:
         """Our layers of this role and of the current case, bottom first."""
@@ -145,40 +152,13 @@ class LayerSync:
 
     def activate(self, layer: Any, mode: str | None = None) -> None:
         """Make a layer the one that the mouse acts on; only when the person asked for it."""
-        if layer in self.layers:
-            self.viewer.layers.selection.active = layer
-            if mode is not None:
-                layer.mode = mode
-
-    @contextmanager
-    def _undisturbed(self) -> Iterator[None]:
-        """Camera and selection as they were; napari moves both when layers come and go."""
-        viewer = self.viewer
-        if len(viewer.layers) == 0:
-            yield  # the first layer of all may well be looked at
-            return
-        camera, picked = viewer.scene.camera, viewer.layers.selection
-        chosen, active = set(picked), picked.active
-        center, zoom, angles = camera.center, camera.zoom, camera.angles
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-        camera.center, camera.zoom, camera.angles = center, zoom, angles
-        selection = viewer.layers.selection
-        if len(viewer.layers) > 0:
-            selection.intersection_update(chosen)
-            selection.update(la for la in chosen if la in viewer.layers)
-            selection.active = active if active in viewer.layers else None
-            if active is None:
-                selection.update(la for la in chosen if la in viewer.layers)
+        self._turns.soon(partial(self._shelf.activate, layer, mode))
 
     # ---- dims and camera ----
 
-    def slider(self, layer: Any) -> int:
-        """The viewer's axis on which the first axis of ``layer`` lies."""
-        return int(self.viewer.dims.ndim - layer.ndim)
+    def slider(self, layer: Any) -> int | None:
+        """The viewer's axis on which the first axis of ``layer`` lies; None while it waits to be put in."""
+        return None if self._shelf.waits(layer) else int(self.viewer.dims.ndim - layer.ndim)
 
     def position(self, axis: int) -> int:
         """The step at which a slider stands."""
@@ -205,6 +185,8 @@ class LayerSync:
     def centre_voxel(self) -> tuple[float, ...] | None:
         """Voxel coordinates of the case at the centre of the view, within the scan."""
         case, frame, viewer = self.session.case, self.frame, self.viewer
+        if case is not None and any(self._shelf.waits(layer) for layer in self._scans):
+            return middle_of(case)  # where it will be looked at
         if case is None or frame is None or viewer is None or viewer.dims.ndim < case.ndim:
             return None
         world = np.array(viewer.dims.point, float)
@@ -215,7 +197,7 @@ class LayerSync:
 
     def look_at(self, voxel: Sequence[float]) -> None:
         """Move to the slices through a voxel of the case; the camera stays."""
-        self._slice_at(voxel, [axis for axis, _ in self.sliced()])
+        self._turns.then(lambda: self._slice_at(voxel, [axis for axis, _ in self.sliced()]))
 
     def _slice_at(self, voxel: Sequence[float], axes: Sequence[int]) -> None:
         frame = self.frame
@@ -226,8 +208,16 @@ class LayerSync:
         for axis in axes:
             dims.set_point(dims.ndim - len(voxel) + axis, float(world[axis]))
 
+    def _world_of(self, voxel: Sequence[float]) -> Any:
+        """World coordinates of a voxel of the case."""
+        assert self.frame is not None
+        return (self.frame.matrix @ np.array([*voxel, 1.0]))[:-1]
+
     def look_into(self, box: Box) -> None:
         """Move to the middle of ``box`` along the axes on which the slice on display misses it."""
+        self._turns.then(partial(self._look_into, box))
+
+    def _look_into(self, box: Box) -> None:
         missed = [axis for axis, at in self.sliced() if not box.start[axis] <= at < box.stop[axis]]
         self._slice_at([(a + b - 1) // 2 for a, b in zip(box.start, box.stop, strict=True)], missed)
 
@@ -245,43 +235,9 @@ class LayerSync:
             self.activate(layer)
             self.viewer.window.add_plugin_dock_widget("napari", "Features table widget")
 
-    def side_by_side(self, on: bool, box: Box | None = None) -> bool:
-        """Every layer in a view of its own, filled by ``box``, or all in one as before; tells whether that is
-        a change. The smaller views are the one case where the camera moves; it goes back unless the person
-        moved it.
-        """
-        grid = self.viewer.canvas.grid
-        if grid.enabled == on:
-            return False
-        grid.enabled = on
-        camera = self.viewer.scene.camera
-        if on and box is not None and self.viewer.dims.ndisplay == 2:
-            before = (camera.center, camera.zoom)
-            self._fill_views(box)
-            self._camera = (before, (camera.center, camera.zoom))
-        elif not on and self._camera is not None:
-            before, moved = self._camera
-            if (camera.center, camera.zoom) == moved:
-                camera.center, camera.zoom = before
-            self._camera = None
-        return True
-
-    def _fill_views(self, box: Box) -> None:
-        """Camera on the middle of ``box``, which then fills each view of the grid but for a margin."""
-        viewer, frame = self.viewer, self.frame
-        assert frame is not None
-        ends = [frame.matrix @ np.array([*(np.array(end) - 0.5), 1.0]) for end in (box.start, box.stop)]
-        lead = viewer.dims.ndim - box.ndim
-        shown = [axis - lead for axis in viewer.dims.displayed]
-        if min(shown) < 0:
-            return  # a slider's axis is on display
-        low, high = (end[shown] for end in ends)
-        count = sum(layer.visible for layer in viewer.layers)
-        columns = int(np.ceil(np.sqrt(count)))  # napari's own arrangement
-        cell = np.array(viewer.canvas.size) / (np.ceil(count / columns), columns)
-        camera = viewer.scene.camera
-        camera.center = (0.0, *((low + high) / 2))
-        camera.zoom = float(FILLED * (cell / np.abs(high - low)).min())
+    def side_by_side(self, on: bool, box: Box | None = None, hidden: Sequence[Any] = ()) -> bool:
+        """A view for each layer, those that are ``hidden`` so far included, or one for all as before; see ``Views``."""
+        return self._views.turn(on, box, hidden)
 
     @property
     def frame(self) -> layerdata.Frame | None:
@@ -312,13 +268,13 @@ class LayerSync:
         """Add the layers of the case; those of other scans are hidden, since all lie at the same place."""
         case = self.session.case
         assert case is not None
+        alone = not self.layers
         for layer in self.layers:
             if own(layer).get("role") in ("scan", "rater"):
-                layer.visible = False
+                show(layer, False)
         others = () if rest is None else layerdata.scan_layers(replace(rest, raters={}))
-        unused = [self.add(data) for data in others]
+        unused = [self.add((values, {**look, "visible": False}, kind)) for values, look, kind in others]
         for layer, files in zip(unused, layerdata.files_of_channels(rest, rest_files) if rest else (), strict=False):
-            layer.visible = False
             own(layer)["files"] = files
         added = []
         for values, look, kind in layerdata.scan_layers(case):
@@ -327,36 +283,39 @@ class LayerSync:
         for layer, files in zip(added, layerdata.files_of_channels(case, self.session.files), strict=False):
             own(layer)["files"] = files
         self.scan_shown_by(added[: len(case.channels)])
-        self._show_scale()
-        self._face(case, added)
+        self._turns.soon(partial(self._face, case, added, alone and not unused))
+        self._turns.soon(self._show_scale)
 
-    def _face(self, case: Case, layers: Sequence[Any]) -> None:
-        """Look at a scan that was just opened; a flat one has but one plane."""
+    def _face(self, case: Case, layers: Sequence[Any], alone: bool) -> None:
+        """Look at a scan that was just opened; a flat one has but one plane. napari itself looks at what is alone."""
         viewer = self.viewer
+        if viewer is None or case is not self.session.case:
+            return
         if case.ndim == 2:
             viewer.dims.ndisplay, viewer.dims.order = 2, tuple(range(viewer.dims.ndim))
-        if self.layers != list(layers):
+        if not alone:
             self._slice_at([(n - 1) // 2 for n in case.grid.shape], range(case.ndim))
             viewer.reset_view(layers=layers)
 
     def _show_scale(self) -> None:
-        """A bar in mm, in every view of a grid; once, since the person may switch it off."""
-        if not self._scaled:
-            bar = self.viewer.canvas.overlays.scale_bar
-            bar.visible = bar.gridded = self._scaled = True
+        """A bar in mm; once, since the person may switch it off. One is right for all views of a grid, which have one
+        camera, and in a bar of its own a narrow view would cut it.
+        """
+        if not self._scaled and self.viewer is not None:
+            self.viewer.canvas.overlays.scale_bar.visible = self._scaled = True
 
     def scan_shown_by(self, layers: Sequence[Any]) -> None:
         """These layers show the case: when the person has removed them all, it is closed."""
         self._scans = list(layers)
 
     def _on_inserted(self, event: Any) -> None:
-        if self._held or self._offer(event.value) or raters.take_layer(self.session, event.value):
+        if self._shelf.held or self._offer(event.value) or raters.take_layer(self.session, event.value):
             return
         if own(event.value).get("role") == "scan":
             opening.complete(self.session, [layer for layer in self.layers if own(layer).get("role") == "scan"])
 
     def _on_removed(self, event: Any) -> None:
-        if self._held:
+        if self._shelf.held:
             return
         for mirror in self.mirrors:
             mirror.removed(event.value)
@@ -397,3 +356,9 @@ class LayerSync:
             return "3d"
         last = tuple(axis - (dims.ndim - 3) for axis in dims.order[-3:])
         return next((name for name, order in PLANES.items() if order == last), None)
+
+
+def middle_of(case: Case) -> tuple[float, ...]:
+    """Where a scan that was just opened is looked at: its centre, on the slice of the first axis that lies there."""
+    middle = [(n - 1) / 2 for n in case.grid.shape]
+    return (float(int(middle[0])), *middle[1:]) if case.ndim == 3 else tuple(middle)

@@ -11,7 +11,7 @@ from diffseg.case import Case
 from diffseg.ensemble import Snapshot
 from diffseg.grid import Box
 from diffseg.modes import Mode
-from napari_diffseg.layerdata import display_limits, lightened, mode_color
+from napari_diffseg.layerdata import lightened, look_at, mode_color
 
 # Pixels along each side, drawn at half that size on ordinary screens so that it is sharp on fine ones.
 SIDE = 160
@@ -27,7 +27,7 @@ def thumbnails(modes: Sequence[Mode], snapshot: Snapshot, roi: Box, case: Case) 
 
     A mode without foreground shows the scan where the other masks are largest.
     """
-    low, high = display_limits(case.image[0])
+    low, high = look_at(case).limits[0]
     masks = [snapshot.member(mode.medoid) for mode in modes]
     centre, extent_mm = _part(masks, roi, case.spacing_mm)
     votes = np.any(snapshot.votes, axis=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari_diffseg import layerdata, transport
-from napari_diffseg.layer_updates import replace
+from napari_diffseg.layer_updates import fade, replace, show
 from napari_diffseg.layerdata import own
 from napari_diffseg.stage import Stage
 from napari_diffseg.state import Branch, TrajectoryView
@@ -46,17 +46,21 @@ class TrajectoryMirror:
         """The layers of an earlier run are used again, with whatever look the person gave them."""
         case, frame, model = self.session.case, self.stage.frame, self.session.model
         assert case is not None and frame is not None
-        self._run = view.run_id
+        self._run, new = view.run_id, False
         for which in ("x", "x0"):
             data = layerdata.trajectory_layer(view, which, case, frame, model.classes if model is not None else ())
             old = self._layers.get(which) or next(iter(self.stage.find(which)), None)
             if old is not None and old.ndim == data[0].ndim:
                 replace(old, data)
                 if old.opacity == FAINT:
-                    old.visible, old.opacity = True, 1.0
+                    show(old, True)
+                    fade(old, 1.0)
                 self._layers[which] = old
             else:
+                new = True
                 self._layers[which] = self.stage.add(data, self.stage.top())
+        if new:
+            self.stage.soon(self._on_step)
 
     def _forget(self) -> None:
         layers, self._layers, self._run = self._layers, {}, None
@@ -65,14 +69,18 @@ class TrajectoryMirror:
 
     def _on_step(self) -> None:
         for layer in self._layers.values():
-            self.stage.move(self.stage.slider(layer), self.session.step)
+            axis = self.stage.slider(layer)
+            if axis is not None:
+                self.stage.move(axis, self.session.step)
+                return  # all have the same step axis
 
     def _on_moved(self, event: Any = None) -> None:
         """The person moved napari's slider; slots not yet computed are out of reach."""
         view = self.session.trajectory
-        if view is None or not self._layers:
+        axes = [axis for layer in self._layers.values() if (axis := self.stage.slider(layer)) is not None]
+        if view is None or not axes or self.stage.held:
             return
-        step = self.stage.position(self.stage.slider(next(iter(self._layers.values()))))
+        step = self.stage.position(axes[0])
         if step == self.session.step:
             return
         if step > transport.reach(self.session):
@@ -84,13 +92,15 @@ class TrajectoryMirror:
     def _on_maps(self) -> None:
         """Results are shown on the scan, and the trajectory must not hide it."""
         view = self.session.trajectory
-        if self.session.maps is None or view is None or view.done < view.total:
-            return
+        if self.session.maps is not None and view is not None and view.done == view.total:
+            self.stage.soon(self._step_back)
+
+    def _step_back(self) -> None:
         for which, layer in self._layers.items():
             if layer.opacity == 1.0:
-                layer.opacity = FAINT
+                fade(layer, FAINT)
                 if which == "x":
-                    layer.visible = False
+                    show(layer, False)
 
 
 class BranchMirror:

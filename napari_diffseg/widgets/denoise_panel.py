@@ -52,6 +52,7 @@ class DenoisePanel(Panel):
         self._build_settings()
         self.bar = TransportBar(self.session)
         self.page.addWidget(self.bar)
+        self.parts.append(self.bar)
         self.heard.extend(self.bar.heard)
         self.play, self.step, self.back, self.reset = self.bar.play, self.bar.step, self.bar.back, self.bar.reset
         self.timeline, self.where, self.follow, self.hint = (

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
+from weakref import ref
 
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
+from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_diffseg import commands, keys, recovery
-from napari_diffseg.session import Session
+from napari_diffseg.garbage import Aside
+from napari_diffseg.session import Session, unwrapped
 from napari_diffseg.sync import attach
 from napari_diffseg.widgets.case_panel import CasePanel
 from napari_diffseg.widgets.denoise_panel import DenoisePanel
@@ -46,7 +51,8 @@ class Dock(QWidget):
         self.bar = JobBar(self.session)
         self.recovery = RecoveryBar(self.session)
         self._build()
-        self._ears = Ears(self.session, [panel.heard for panel in (*self.panels.values(), self.bar, self.recovery)])
+        heard = [panel.heard for panel in (*self.panels.values(), self.bar, self.recovery)]
+        self._ears = Ears(self.session, heard, Aside(unwrapped(napari_viewer)))
         self._connect()
         self._window: QWidget | None = None
         self._closing = False
@@ -82,6 +88,8 @@ class Dock(QWidget):
         self.bar.save_asked.connect(self._save)
         self.bar.ask.toggled.connect(self._explain)
         self.tabs.currentChanged.connect(self._explain)
+        self.tabs.currentChanged.connect(self._wake)
+        self._wake()
         own: list[Heard] = [(getattr(self.session.events, field), self._on_results) for field in FIELDS]
         for signal, by in own:
             signal.connect(by)
@@ -96,6 +104,14 @@ class Dock(QWidget):
         titles = list(self.panels)
         if title in titles:
             self.tabs.setCurrentIndex(titles.index(title))
+
+    def _wake(self, *_: object) -> None:
+        """Only the page on display follows what happens; the others catch up when they are turned to."""
+        for number, panel in enumerate(self.panels.values()):
+            if number == self.tabs.currentIndex():
+                panel.wake()
+            else:
+                panel.sleep()
 
     def reset_choices(self, *_: object) -> None:
         """napari calls this when its layers change."""
@@ -139,6 +155,8 @@ class Dock(QWidget):
             self._unwatch()
             self._window = window
             window.installEventFilter(self)
+            if self.session.view is not None:
+                self.session.view.draw_by(partial(_draw, ref(window)))
 
     def event(self, event: QEvent | None) -> bool:
         """Shut down when taken out of the viewer."""
@@ -191,10 +209,11 @@ class Dock(QWidget):
 
 @dataclass(eq=False)
 class Ears:
-    """What a dock listens to, without the dock."""
+    """What a dock listens to and has set aside, without the dock."""
 
     session: Session
     heard: list[list[Heard]]
+    aside: Aside
     open: bool = True
 
 
@@ -204,6 +223,7 @@ def _end(ears: Ears) -> None:
         ears.open = False
         for heard in ears.heard:
             deafen(heard)
+        ears.aside.release()
         commands.shutdown(ears.session)
 
 
@@ -242,6 +262,14 @@ def _main_window(widget: QWidget) -> QWidget:
     while (parent := widget.parentWidget()) is not None:
         widget = parent
     return widget
+
+
+def _draw(window: Callable[[], QWidget | None], on: bool) -> None:
+    """Suspend or resume the drawing of napari's canvases in a window, if it is still there."""
+    with suppress(RuntimeError):
+        found = window()
+        for canvas in found.findChildren(QOpenGLWidget) if found is not None else ():
+            canvas.setUpdatesEnabled(on)
 
 
 def _scrolling(panel: Panel) -> QScrollArea:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap, QResizeEvent
@@ -44,6 +45,11 @@ class Panel(QWidget):
         super().__init__(parent)
         self.session = session
         self.heard: list[Heard] = []
+        # Panels within this one.
+        self.parts: list[Panel] = []
+        self._ears: list[_Ear] = []
+        self._awake = True
+        self._missed: set[Callable[[], None]] = set()
         self.page = QVBoxLayout(self)
         self.page.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
         self.page.setSpacing(GAP)
@@ -57,12 +63,37 @@ class Panel(QWidget):
         """Wire widgets to commands, and fields to ``_on_`` methods."""
 
     def hear(self, *fields: str, by: Callable[[], None]) -> None:
-        """Call ``by`` now and at every change of these fields."""
+        """Call ``by`` now and at every change of these fields; while the page sleeps, once when it wakes."""
+        ear = _Ear(self, by)
+        self._ears.append(ear)
         for field in fields:
             signal = getattr(self.session.events, field)
-            signal.connect(by)
-            self.heard.append((signal, by))
+            signal.connect(ear.hear)
+            self.heard.append((signal, ear.hear))
         by()
+
+    def tell(self, by: Callable[[], None]) -> None:
+        """``by`` has something to show."""
+        if self._awake:
+            by()
+        else:
+            self._missed.add(by)
+
+    def sleep(self) -> None:
+        """Show nothing more until ``wake``: nobody sees this page, and what it shows would hold up those that run."""
+        self._awake = False
+        for part in self.parts:
+            part.sleep()
+
+    def wake(self) -> None:
+        """Show what was missed, and everything that comes."""
+        self._awake = True
+        for ear in self._ears:  # in the order in which the page was built
+            if ear.by in self._missed:
+                self._missed.remove(ear.by)
+                ear.by()
+        for part in self.parts:
+            part.wake()
 
     def finished(self) -> bool:
         """Whether this page has a result, which its tab shows with a tick."""
@@ -71,6 +102,19 @@ class Panel(QWidget):
     def shutdown(self) -> None:
         """Stop listening; safe to call again."""
         deafen(self.heard)
+
+
+class _Ear:
+    """Hears fields of the Session for a panel. An object of its own, since signals hold methods weakly."""
+
+    def __init__(self, panel: Panel, by: Callable[[], None]) -> None:
+        self._panel, self.by = ref(panel), by
+
+    def hear(self) -> None:
+        """Something changed."""
+        panel = self._panel()
+        if panel is not None:
+            panel.tell(self.by)
 
 
 def deafen(heard: list[Heard]) -> None:

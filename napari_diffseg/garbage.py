@@ -1,9 +1,9 @@
 """Full garbage collections kept short while a dock is open.
 
 With napari and torch imported, one walks half a million objects: a quarter of a second in which no click is heard.
-Python starts one now and then in any thread, and napari one for every layer removed. What is there when a dock opens,
-which is nearly all of it, is therefore set aside (``gc.freeze``) and no longer walked. It comes back when the dock
-closes, and when a layer that was among it is removed, so that its memory is freed.
+Python starts one now and then in any thread, and napari one for every layer removed. What is there once a dock has
+opened, which is nearly all of it, is therefore set aside (``gc.freeze``) and no longer walked. It comes back when the
+dock closes, and when a layer that was among it is removed, so that its memory is freed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Aside:
         self._old: WeakSet[Any] = WeakSet()
         viewer.layers.events.removing.connect(self._on_removing)
         _open.append(self)
-        _set_aside()
+        _later()
 
     def release(self) -> None:
         """Everything is walked again; safe to call twice."""
@@ -46,16 +46,18 @@ class Aside:
         viewer = self._viewer()
         if viewer is not None and viewer.layers[event.index] in self._old:
             gc.unfreeze()
-            QTimer.singleShot(0, _collect)  # when nobody holds it any more
+            _later()
 
 
-def _collect() -> None:
-    gc.collect()
-    _set_aside()
+def _later() -> None:
+    """Set aside when nobody holds any more what was just let go of, a layer or the dock before this one."""
+    QTimer.singleShot(0, _set_aside)
 
 
 def _set_aside() -> None:
     if _open:
+        gc.unfreeze()
+        gc.collect()
         gc.freeze()
         for aside in _open:
             aside.note()

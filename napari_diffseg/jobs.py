@@ -22,8 +22,11 @@ from qtpy.QtCore import Signal as QtSignal  # type: ignore[attr-defined]
 from diffseg.errors import Cancelled, DiffsegError
 from napari_diffseg.state import JobState
 
-# The screen is told of at most ten records a second; the last one always arrives.
+# The screen is told of at most ten records a second, and of fewer where telling and drawing one takes more than this
+# share of the time between two, which the run would have to do without; the last one always arrives.
 SHORTEST_INTERVAL_S = 0.1
+LONGEST_INTERVAL_S = 1.0
+SHARE = 0.05
 
 
 class Record(Protocol):
@@ -278,6 +281,11 @@ class _Clock:
         return self._spent_s + (0.0 if self._since is None else time.perf_counter() - self._since)
 
 
+def interval_s(cost_s: float) -> float:
+    """Time from one record shown to the next, for one that took ``cost_s`` to tell and to draw."""
+    return min(max(cost_s / SHARE, SHORTEST_INTERVAL_S), LONGEST_INTERVAL_S)
+
+
 class _Bridge(QObject):
     """Lives in the GUI thread; ``woken`` may be emitted from any thread."""
 
@@ -285,8 +293,10 @@ class _Bridge(QObject):
 
     def __init__(self) -> None:
         super().__init__()
-        self.timer = QTimer(self)
+        self.timer, self.drawn = QTimer(self), QTimer(self)
         self.timer.setSingleShot(True)
+        self.drawn.setSingleShot(True)
+        self.drawn.setInterval(0)
 
 
 class _Mail:
@@ -298,11 +308,12 @@ class _Mail:
         self._news: Any = None
         self._paused = self._pending = False
         self._outcome: Outcome | None = None
-        self._last_s = -SHORTEST_INTERVAL_S
+        self._last_s, self._interval_s = -SHORTEST_INTERVAL_S, SHORTEST_INTERVAL_S
         self._bridge = None if direct else _Bridge()
         if self._bridge is not None:
             self._bridge.woken.connect(self._on_woken, Qt.ConnectionType.QueuedConnection)
             self._bridge.timer.timeout.connect(self.deliver)
+            self._bridge.drawn.timeout.connect(self._on_drawn)
 
     def post(self, news: Any = None, paused: bool = False, outcome: Outcome | None = None) -> None:
         with self._lock:
@@ -322,10 +333,16 @@ class _Mail:
             self._news, self._pending, self._outcome = None, False, None
         self._last_s = time.perf_counter()
         if not empty:
+            if self._bridge is not None:
+                # Fires when the event loop has drawn what the letter changed.
+                self._bridge.drawn.start()
             self._to(*letter)
 
+    def _on_drawn(self) -> None:
+        self._interval_s = interval_s(time.perf_counter() - self._last_s)
+
     def _on_woken(self) -> None:
-        rest_s = SHORTEST_INTERVAL_S - (time.perf_counter() - self._last_s)
+        rest_s = self._interval_s - (time.perf_counter() - self._last_s)
         if self._bridge is not None and rest_s > 0 and self._outcome is None and not self._paused:
             self._bridge.timer.start(max(1, int(rest_s * 1000)))
         else:

@@ -92,6 +92,11 @@ class View(Protocol):
         """``(axis of the case, current voxel)`` of each spatial axis that is not displayed."""
         ...
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something that was asked for is still to be shown: layers come one by one."""
+        ...
+
     def draw_by(self, draw: Callable[[bool], None]) -> None:
         """How drawing is suspended for a moment (False), and resumed (True)."""
         ...

@@ -1,4 +1,5 @@
-"""Session and viewer kept alike; the only place that touches a viewer's layers, dims and camera.
+"""Session and viewer kept alike; with ``shelf`` and ``views`` the only place that touches a viewer's layers, dims and
+camera.
 
 ``LayerSync`` is the stage: it adds, finds and forgets layers without disturbing the person. What is shown on
 it is the business of the mirrors, one per kind of layer. Layers are known by identity, never by name.
@@ -125,6 +126,11 @@ class LayerSync:
         """Take a layer of ours away; nothing if it is gone."""
         if self.viewer is not None:
             self._shelf.drop(layer)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something that was asked for is still to be shown."""
+        return self._turns.waiting
 
     def draw_by(self, draw: Callable[[bool], None]) -> None:
         """How drawing is suspended for a moment, and resumed."""

@@ -134,15 +134,20 @@ def viewer_changes(module: str) -> list[str]:
     return [one for one in found if pattern.match(one)]
 
 
+# The layer sync and its two hands: layers put in and taken out, views of one or many.
+SYNC = {"sync", "shelf", "views"}
+
+
 def test_only_the_layer_sync_changes_a_viewer() -> None:
-    found = {name: viewer_changes(name) for name in PLUGIN if name != "napari_diffseg.sync"}
+    found = {name: viewer_changes(name) for name in PLUGIN if name.partition(".")[2] not in SYNC}
     assert {name: bad for name, bad in found.items() if bad} == {}
 
 
 def test_panels_session_and_commands_do_not_even_look_at_a_viewer() -> None:
-    # Mirrors listen on behalf of the sync; reader and writer look for the scan that a mask belongs to.
-    may_look = {"ensemble_mirror", "mask_mirror", "mirrors", "region_mirror", "sync", "trajectory_mirror"}
-    may_look |= {"blind_mirror", "journal_mirror", "labels_mirror", "reader", "writer"}
+    # Mirrors listen on behalf of the sync; reader and writer look for the scan that a mask belongs to; memory is freed when
+    # a layer is removed.
+    may_look = {"ensemble_mirror", "garbage", "mask_mirror", "mirrors", "region_mirror", "trajectory_mirror"}
+    may_look |= {"blind_mirror", "journal_mirror", "labels_mirror", "reader", "writer"} | SYNC
     found = {name: viewer_uses(name) for name in PLUGIN if name.partition(".")[2] not in may_look}
     assert {name: bad for name, bad in found.items() if bad} == {}
 

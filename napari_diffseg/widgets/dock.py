@@ -57,7 +57,7 @@ class Dock(QWidget):
         self._window: QWidget | None = None
         self._closing = False
         # Told after the widgets are gone, so that it may know nothing of them.
-        self.destroyed.connect(partial(_end, self._ears))
+        self.destroyed.connect(self._ears.end)
         recovery.look(self.session)
 
     def _build(self) -> None:
@@ -185,7 +185,7 @@ class Dock(QWidget):
         self._unwatch()
         for panel in (*self.panels.values(), self.recovery):
             panel.shutdown()
-        _end(self._ears)
+        self._ears.end()
 
     def _unwatch(self) -> None:
         window, self._window = self._window, None
@@ -207,6 +207,11 @@ class Dock(QWidget):
             panel.dropEvent(event)
 
 
+# Of docks that have not ended. Python may take a forgotten dock apart in any order; what is called in the middle of
+# that, when Qt says that the dock is destroyed, must not be among the parts.
+_listening: set[Ears] = set()
+
+
 @dataclass(eq=False)
 class Ears:
     """What a dock listens to and has set aside, without the dock."""
@@ -216,15 +221,19 @@ class Ears:
     aside: Aside
     open: bool = True
 
+    def __post_init__(self) -> None:
+        _listening.add(self)
 
-def _end(ears: Ears) -> None:
-    """Stop what runs and stop listening, once."""
-    if ears.open:
-        ears.open = False
-        for heard in ears.heard:
+    def end(self, *_: object) -> None:
+        """Stop what runs and stop listening, once."""
+        if not self.open:
+            return
+        self.open = False
+        _listening.discard(self)
+        for heard in self.heard:
             deafen(heard)
-        ears.aside.release()
-        commands.shutdown(ears.session)
+        self.aside.release()
+        commands.shutdown(self.session)
 
 
 class CaseDock(Dock):

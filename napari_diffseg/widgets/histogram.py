@@ -38,7 +38,9 @@ class Histogram(Plot):
         self._due = QTimer(self)
         self._due.setSingleShot(True)
         self._due.setInterval(THROTTLE_MS)
-        self._due.timeout.connect(lambda: self.moved.emit(float(self.line.value())))
+        self._due.timeout.connect(self._tell)
+        # Where it is let go counts at once, whatever is still to be drawn.
+        self.line.sigPositionChangeFinished.connect(self._tell)
         self.setXRange(0, 1, padding=0.02)
         self._paint()
 
@@ -53,6 +55,10 @@ class Histogram(Plot):
         self.line.setVisible(at is not None)
         if at is not None and not self.line.moving:
             self.line.setValue(min(max(at, 0.0), 1.0))
+
+    def _tell(self) -> None:
+        self._due.stop()
+        self.moved.emit(float(self.line.value()))
 
     def _on_dragged(self) -> None:
         if not self._due.isActive():

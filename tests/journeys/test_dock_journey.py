@@ -80,11 +80,17 @@ class Desk:
         self.qtbot.mouseClick(made, LEFT, pos=QPoint(made.width() // 2, made.height() // 2))
 
     def idle(self) -> None:
-        """Until nothing runs."""
+        """Until nothing runs and what came of it is shown."""
         self.wait(lambda: self.session.job.state == "idle")
+        self.shown()
+
+    def shown(self) -> None:
+        """Until every layer is there."""
+        self.wait(lambda: self.session.view is None or not self.session.view.waiting)
 
     def layer(self, role: str) -> Any:
         """Our one layer of this role."""
+        self.shown()
         found = [la for la in self.viewer.layers if la.metadata.get("napari_diffseg", {}).get("role") == role]
         assert len(found) == 1, [la.name for la in self.viewer.layers]
         return found[0]

@@ -42,6 +42,12 @@ class Desk:
 
     def idle(self) -> None:
         self.qtbot.waitUntil(lambda: self.session.job.state == "idle", timeout=PATIENCE_MS)
+        self.shown()
+
+    def shown(self) -> None:
+        """Until every layer is there."""
+        assert self.session.view is not None
+        self.qtbot.waitUntil(lambda: not self.session.view.waiting, timeout=PATIENCE_MS)
 
     def press(self, made: Any) -> None:
         """A click in the middle of what is there to be clicked."""
@@ -54,6 +60,7 @@ class Desk:
         self.qtbot.mouseClick(box, LEFT, pos=QPoint(10, box.height() // 2))
 
     def layer(self, role: str) -> Any:
+        self.shown()
         found = [la for la in self.viewer.layers if la.metadata.get("napari_diffseg", {}).get("role") == role]
         assert len(found) == 1, [la.name for la in self.viewer.layers]
         return found[0]

@@ -13,7 +13,7 @@ import torch
 from pytestqt.qtbot import QtBot
 
 from diffseg.errors import CaseError
-from napari_diffseg.jobs import Job, Outcome
+from napari_diffseg.jobs import LONGEST_INTERVAL_S, SHARE, SHORTEST_INTERVAL_S, Job, Outcome, interval_s
 from napari_diffseg.state import JobState
 
 
@@ -333,3 +333,9 @@ def test_time_left_counts_from_the_first_record_and_not_the_pause(monkeypatch: p
     left = [s.seconds_left for s in watch.states if s.state == "running" and s.done > 0]
     # Exact: the clock is ours. 2 s a step, so 6, 4, then (resuming repeats no estimate) 2 and 0.
     assert [x for x in left if x is not None] == [6.0, 4.0, 2.0, 0.0]
+
+
+def test_what_takes_long_to_show_is_shown_less_often() -> None:
+    assert interval_s(0.001) == SHORTEST_INTERVAL_S
+    assert interval_s(0.02) == pytest.approx(0.02 / SHARE), "so that showing takes its share and no more"
+    assert interval_s(5.0) == LONGEST_INTERVAL_S, "making layers, say, which happens once"

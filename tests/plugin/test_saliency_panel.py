@@ -169,16 +169,15 @@ def test_by_mouse_from_a_scan_to_a_hint_that_is_made_editable(
 
     press(panel.run)
     qtbot.waitUntil(lambda: session.job.state == "idle" and session.cut is not None, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not session.view.waiting, timeout=PATIENCE_MS)
     assert dock.tabs.tabText(3) == "Saliency ✓"
     names = [layer.name for layer in viewer.layers]
     assert names == ["T1", "T1 · saliency", "T1 · saliency > Otsu"]
     assert session.cut is not None
     before, otsu = session.cut, session.cut.line
     drag_line(qtbot, panel.histogram, 0.85)
-    qtbot.waitUntil(lambda: session.cut is not before and session.cut is not None and session.cut.own)
-    qtbot.wait(200)
     # A pixel of the plot is about 0.004 wide.
-    assert session.cut.line == pytest.approx(0.85, abs=0.03)
+    assert session.cut is not None and session.cut.own and session.cut.line == pytest.approx(0.85, abs=0.03)
     assert viewer.layers[2].name == "T1 · saliency > own" and session.cut.mask.sum() < before.mask.sum()
     press(panel.reset)
     assert session.cut.line == pytest.approx(otsu)

@@ -62,6 +62,13 @@ def role(viewer: Any, name: str) -> Any:
     return found[0] if found else None
 
 
+def settled(qtbot: QtBot, session: Session) -> None:
+    """Until nothing runs and every layer is there."""
+    view = session.view
+    assert view is not None
+    qtbot.waitUntil(lambda: session.job.state == "idle" and not view.waiting, timeout=30_000)
+
+
 def roles(viewer: Any) -> list[str]:
     return [own(layer).get("role", "?") for layer in viewer.layers]
 
@@ -802,14 +809,14 @@ def test_a_whole_run_in_a_window_stays_on_the_gui_thread_and_shows_what_was_draw
     session = prepared(viewer, model, tmp_path, inline=False)
     commands.set_settings(session, steps=6)
     commands.step_once(session)
-    qtbot.waitUntil(lambda: session.job.state == "paused", timeout=30_000)
+    qtbot.waitUntil(lambda: session.job.state == "paused" and not session.view.waiting, timeout=30_000)
     assert session.trajectory is not None and session.trajectory.done == 1
     viewer.layers.remove(role(viewer, "x"))
     commands.resume(session)
-    qtbot.waitUntil(lambda: session.job.state == "idle", timeout=30_000)
+    settled(qtbot, session)
     assert session.trajectory.done == 6 and session.step == 6 and role(viewer, "x") is None
     commands.grow_ensemble(session, 4)
-    qtbot.waitUntil(lambda: session.job.state == "idle", timeout=30_000)
+    settled(qtbot, session)
     assert session.snapshot is not None and len(session.snapshot) == 4
     assert (role(viewer, "inner").data == session.maps.inner).all()  # type: ignore[union-attr]
     commands.promote(session, "mode:1")

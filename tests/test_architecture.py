@@ -144,8 +144,8 @@ def test_only_the_layer_sync_changes_a_viewer() -> None:
 
 
 def test_panels_session_and_commands_do_not_even_look_at_a_viewer() -> None:
-    # Mirrors listen on behalf of the sync; reader and writer look for the scan that a mask belongs to; memory is freed when
-    # a layer is removed.
+    # Mirrors listen on behalf of the sync; reader and writer look for the scan that a mask belongs to; memory is freed
+    # when a layer is removed.
     may_look = {"ensemble_mirror", "garbage", "mask_mirror", "mirrors", "region_mirror", "trajectory_mirror"}
     may_look |= {"blind_mirror", "journal_mirror", "labels_mirror", "reader", "writer"} | SYNC
     found = {name: viewer_uses(name) for name in PLUGIN if name.partition(".")[2] not in may_look}

@@ -115,9 +115,14 @@ class Bench:
         if not met():
             raise RuntimeError(f"{self.session.job.name or 'Saving'} did not end within {RUN_S:.0f} s.")
 
+    @property
+    def waiting(self) -> bool:
+        """Whether layers are still to come."""
+        return self.session.view is not None and self.session.view.waiting
+
     def idle(self) -> None:
-        """Until no job runs."""
-        self.until(lambda: self.session.job.state == "idle" and live(self.session).job is None)
+        """Until no job runs and what came of it is there."""
+        self.until(lambda: self.session.job.state == "idle" and live(self.session).job is None and not self.waiting)
         message = self.session.message
         if message is not None and message.kind == "error":
             raise RuntimeError(message.text)

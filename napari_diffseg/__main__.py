@@ -48,6 +48,9 @@ def show(options: argparse.Namespace) -> str:
     """Open the window and stay until it is closed; an empty string, or what went wrong in one sentence."""
     import napari  # only now, so that --help and refusals answer at once
 
+    # Before Qt: PySide6 looks into modules while they are imported, which breaks the lazy ones of pydantic.
+    import pydantic.types  # noqa: F401
+
     from napari_diffseg import commands, launch
 
     viewer, _, session = launch.open_viewer()

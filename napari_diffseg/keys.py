@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_diffseg import actions, checking, commands, ensemble_commands, mask_tools, redrawing, saliency_commands
+from napari_diffseg.preferences import wants_keys
 from napari_diffseg.session import Session, session_for
 
 
@@ -56,13 +57,14 @@ KEYS: dict[str, Key] = {
 
 
 def tip(words: str, name: str) -> str:
-    """A tooltip that ends in the key of this name."""
-    return f"{words} ({KEYS[name].key})"
+    """A tooltip that ends in the key of this name, where keys are wanted."""
+    return f"{words} ({KEYS[name].key})" if wants_keys() else words
 
 
 def words_for(page: str) -> str:
-    """The keys of a page and the one that stops a run, in a line."""
-    return " · ".join(f"{one.key} {one.words}" for one in KEYS.values() if one.page in (page, ""))
+    """The keys of a page and the one that stops a run, in a line; empty where none are wanted."""
+    found = " · ".join(f"{one.key} {one.words}" for one in KEYS.values() if one.page in (page, ""))
+    return found if wants_keys() else ""
 
 
 def bind(viewer: Any) -> list[str]:

@@ -38,8 +38,10 @@ def wait_until(met: Callable[[], bool], timeout_s: float) -> bool:
 
 
 def wait_until_idle(session: Session, timeout_s: float) -> str:
-    """Let Qt work until no job runs; an empty string, or the sentence that says what went wrong."""
-    if not wait_until(lambda: session.job.state == "idle", timeout_s):
+    """Let Qt work until no job runs and what came of it is shown; an empty string, or the sentence that says what went
+    wrong.
+    """
+    if not wait_until(lambda: session.job.state == "idle" and not _waiting(session), timeout_s):
         return f"{session.job.name or 'The run'} did not finish within {timeout_s:.0f} s."
     message = session.message
     return message.text if message is not None and message.kind == "error" else ""
@@ -47,8 +49,15 @@ def wait_until_idle(session: Session, timeout_s: float) -> str:
 
 def screenshot(viewer: napari.Viewer, path: Path) -> None:
     """Write a picture (PNG) of the whole window, once everything asked for is drawn; layers come one per turn."""
+    session = session_for(viewer)
+    wait_until(lambda: not _waiting(session), OPENING_S)
     wait_until(lambda: False, DRAWN_S)
     viewer.screenshot(str(path), canvas_only=False, flash=False)
+
+
+def _waiting(session: Session) -> bool:
+    """Whether layers are still to come."""
+    return session.view is not None and session.view.waiting
 
 
 def _window_open() -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_diffseg.widgets.case_panel import CasePanel
     from napari_diffseg.widgets.denoise_panel import DenoisePanel
     from napari_diffseg.widgets.dock import Dock
+    from napari_diffseg.widgets.ensemble_panel import EnsemblePanel
     from napari_diffseg.widgets.mask_panel import MaskPanel
 
 PLUGIN = "napari-diffseg"
@@ -203,6 +204,26 @@ def table(viewer: napari.Viewer) -> None:
     _do(viewer, ensemble_commands.open_features_table)
 
 
+def copy_members(viewer: napari.Viewer) -> None:
+    """The table of masks to the clipboard."""
+    _ensemble(viewer).buttons.copy_table()
+
+
+def export_members(viewer: napari.Viewer) -> None:
+    """The table of masks to a file, asked for."""
+    _ensemble(viewer).buttons.choose_and_export()
+
+
+def copy_readers(viewer: napari.Viewer) -> None:
+    """The comparison with the readers to the clipboard."""
+    _ensemble(viewer).readers.buttons.copy_table()
+
+
+def export_readers(viewer: napari.Viewer) -> None:
+    """The comparison with the readers to a file, asked for."""
+    _ensemble(viewer).readers.buttons.choose_and_export()
+
+
 # ---- saliency ----
 
 
@@ -358,6 +379,10 @@ def discard(viewer: napari.Viewer) -> None:
 def what_is_this(viewer: napari.Viewer) -> None:
     """The words on the page on display."""
     _dock(viewer).bar.ask.setChecked(True)
+
+
+def _ensemble(viewer: napari.Viewer) -> EnsemblePanel:
+    return cast("EnsemblePanel", _page(viewer, "Ensemble"))
 
 
 def _export(viewer: napari.Viewer, suffix: str) -> None:

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from napari.layers import Layer
 
 # Lengths whose words have every digit; a few in each turn.
 LENGTHS = (None, 248.0, 367.0, 9.0)
@@ -19,6 +18,8 @@ LENGTHS = (None, 248.0, 367.0, 9.0)
 
 def warm_labels() -> None:
     """For a job's thread, before the first labels."""
+    from napari.layers import Layer  # not for those who read files without a viewer
+
     look = {"colormap": {None: "transparent", 0: "transparent", 1: "#000000"}, "features": {"index": [0, 1]}}
     Layer.create(np.zeros((1, 1), np.uint8), look, "labels")
 

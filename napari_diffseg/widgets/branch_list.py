@@ -8,9 +8,8 @@ from functools import partial
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QToolButton, QWidget
 
-from napari_diffseg import commands
+from napari_diffseg import commands, masks
 from napari_diffseg.layerdata import line_color
-from napari_diffseg.masks import size
 from napari_diffseg.session import Session
 from napari_diffseg.state import TrajectoryView
 from napari_diffseg.widgets.panel import GAP, enable, small_button, swatch
@@ -86,7 +85,7 @@ def row_words(letter: str, view: TrajectoryView, slot: int | None) -> str:
     """For example ``B · seed 43 from step 2 · 4.4 ml``."""
     origin = "" if slot is None else f" from step {view.number(slot)}"
     end = (
-        size(view.volume_ml, len(view.step))
+        masks.size(view.volume_ml, len(view.step))
         if view.volume_ml is not None
         else f"step {view.number(view.done)}/{view.steps}"
     )

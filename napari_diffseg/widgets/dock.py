@@ -128,7 +128,8 @@ class Dock(QWidget):
         """Words on the page on display, and its keys, as long as they are asked for."""
         if self.bar.ask.isChecked():
             title, panel = list(self.panels.items())[self.tabs.currentIndex()]
-            self.about.setText(f"{panel.help}\nKeys: {keys.words_for(title)}")
+            found = keys.words_for(title)
+            self.about.setText(f"{panel.help}\nKeys: {found}" if found else panel.help)
         self.about.setVisible(self.bar.ask.isChecked())
 
     def _on_results(self) -> None:

@@ -79,7 +79,7 @@ class _cell(QTableWidgetItem):  # noqa: N801 - reads as a function where it is u
         super().__init__(str(value) if isinstance(value, int) else f"{value:.3g}" if value == value else "–")
         self.value = value if value == value else float("-inf")
         self.setData(MEMBER, member)
-        self.setTextAlignment(int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter))
+        self.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         if name == "mode":
             self.setIcon(swatch(mode_color(value), 10))
 

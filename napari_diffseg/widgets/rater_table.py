@@ -92,7 +92,7 @@ def iou_cell(value: float, matches: bool) -> QTableWidgetItem:
     item.setBackground(QBrush(ground))
     bright = 0.299 * ground.red() + 0.587 * ground.green() + 0.114 * ground.blue()
     item.setForeground(QBrush(QColor("black" if bright > BRIGHT else "white")))
-    item.setTextAlignment(int(Qt.AlignmentFlag.AlignCenter))
+    item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
     font = item.font()
     font.setBold(matches)
     item.setFont(font)
@@ -103,7 +103,7 @@ def iou_cell(value: float, matches: bool) -> QTableWidgetItem:
 def number(value: float, digits: int, left_out: int) -> QTableWidgetItem:
     """A figure, "–" where it is undefined; masks left out are told by the tooltip."""
     item = QTableWidgetItem(f"{value:.{digits}f}" if math.isfinite(value) else "–")
-    item.setTextAlignment(int(Qt.AlignmentFlag.AlignCenter))
+    item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
     if left_out:
         item.setToolTip(f"{left_out} pairs left out, because a mask is empty")
     return item

@@ -308,11 +308,7 @@ def cut_words(session: Session, cut: SaliencyCut) -> str:
     """``Above 0.43 (yours): 1.2 ml. Dice 0.71 to R1.``"""
     case = session.case
     assert case is not None
-    if case.ndim == 2:
-        mm2 = int(cut.mask.sum()) * math.prod(case.spacing_mm)
-        size = f"{float(f'{mm2:.2g}'):,g} mm²"
-    else:
-        size = masks.ml(cut.volume_ml)
+    size = masks.size(cut.volume_ml, case.ndim)
     low, high = float(cut.thresholds.min()), float(cut.thresholds.max())
     at = f"{cut.line:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}, slice by slice"
     words = f"Above {at} ({'yours' if cut.own else 'Otsu'}): {size}."

@@ -25,8 +25,8 @@ class TableButtons(QWidget):
         self.copy = button("Copy", "Copy the table as comma-separated values, for a spreadsheet", f"Copy {which}")
         self.export = button("Export CSV…", "Write the table to a file of comma-separated values", f"Export {which}")
         slim(self.copy, self.export)
-        self.copy.clicked.connect(self._copy)
-        self.export.clicked.connect(self._export)
+        self.copy.clicked.connect(lambda: self.copy_table())
+        self.export.clicked.connect(lambda: self.choose_and_export())
         box = QHBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.setSpacing(GAP)
@@ -39,15 +39,25 @@ class TableButtons(QWidget):
         for made in (self.copy, self.export):
             enable(made, [] if there else [EMPTY[self.which]])
 
-    def _copy(self) -> None:
-        text = ensemble_commands.csv_of(self.session, self.which)
+    def copy_table(self) -> None:
+        """The table to the clipboard; says why not where there is none."""
+        text = self._text()
         if text and (board := QGuiApplication.clipboard()) is not None:
             board.setText(text)
             self.session.message = Message(f"Copied {len(text.splitlines()) - 1} rows.")
 
-    def _export(self) -> None:
+    def choose_and_export(self) -> None:
+        """The table to a file that is asked for; says why not where there is none."""
+        if not self._text():
+            return
         case = self.session.case
         name = f"{case.name}_{self.which}.csv" if case is not None else f"{self.which}.csv"
         path, _ = QFileDialog.getSaveFileName(self, "Export the table", name, "Comma-separated values (*.csv)")
         if path:
             ensemble_commands.export_csv(self.session, self.which, path)
+
+    def _text(self) -> str:
+        text = ensemble_commands.csv_of(self.session, self.which)
+        if not text:
+            self.session.message = Message(EMPTY[self.which], "warning")
+        return text

@@ -432,8 +432,11 @@ def test_keyboard_alone_reaches_every_control_of_a_page(ready: Desk) -> None:
     )
     reached = set()
     widget = page.sampler
+    # No further than to the last one: PySide keeps parts of napari's window that it was once asked for.
     for _ in range(1000):
         reached.add(widget)
+        if set(wanted) <= reached:
+            break
         widget = widget.nextInFocusChain()
     assert set(wanted) <= reached
     assert all(w.focusPolicy() & Qt.FocusPolicy.TabFocus for w in wanted)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QGuiApplication
 
+from napari_diffseg import menu
 from napari_diffseg.session import session_for, unwrapped
 from napari_diffseg.widgets.dock import Dock
 from napari_diffseg.widgets.ensemble_panel import EnsemblePanel
@@ -128,6 +130,14 @@ def test_what_else_could_it_be_and_do_the_readers_agree(desk: Desk, monkeypatch:
     assert drawer.drawn == 8 and session.snapshot.members[:5] == before
     desk.qtbot.waitUntil(lambda: session.readers.snapshot is session.snapshot, timeout=PATIENCE_MS)
     assert "N = 8 masks" in page.readers.ged.text()
+
+    # From the menu or the palette, without the page.
+    for copy, rows in ((menu.copy_members, 8), (menu.copy_readers, None)):
+        desk.dock.turn_to("Case")
+        copy(desk.viewer)
+        board = QGuiApplication.clipboard()
+        assert board is not None and session.message is not None and session.message.text.startswith("Copied")
+        assert rows is None or len(board.text().splitlines()) == 1 + rows
 
     # A row of the table, and a mode made editable by the keyboard.
     desk.idle()

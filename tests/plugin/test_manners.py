@@ -114,6 +114,7 @@ def test_preferences_reach_the_pages_of_a_new_session(plugin_settings: Any, npe2
     assert (session.follow, session.seed_locked) == (False, False)
     assert (session.ensemble.stop_early, session.ensemble.relative_area) == (False, True)
     assert viewer.keymap == {}
+    assert keys.tip("Draw", "grow") == "Draw" and keys.words_for("Ensemble") == "", "no words of keys that do nothing"
     commands.shutdown(session)
 
 

@@ -167,8 +167,11 @@ def _adopt(session: Session, record: _Read, frame: Frame | None = None, layers: 
     shipped = models()
     if sample is not None and sample.model in hint_models():
         take_hint_model(session, hint_models()[sample.model])
-        if session.model is not None and session.model.spatial != record.case.ndim:
-            session.model = session.model_path = None
+        model, case = session.model, record.case
+        if model is not None and (
+            model.spatial != case.ndim or None in match(case.channels, model.channels, by_order=False)
+        ):
+            session.model = session.model_path = None  # it was for the scan before
     elif sample is not None and sample.model in shipped:
         _take_model(session, shipped[sample.model])
     elif record.suited is not None:

@@ -15,6 +15,8 @@ ROWS_SEEN = 6
 MEMBER = Qt.ItemDataRole.UserRole
 # Left out here: the same in every row.
 CONSTANT = ("seed",)
+# napari's headings take more room than the numbers below them.
+TIGHT = "QHeaderView::section { padding: 2px 3px; } QTableView::item { padding: 0 3px; }"
 
 
 class MemberList(QTableWidget):
@@ -37,6 +39,7 @@ class MemberList(QTableWidget):
         self.cellClicked.connect(self._pick)
         self.cellActivated.connect(self._pick)
         self.setMinimumHeight(ROWS_SEEN * 24)
+        self.setStyleSheet(TIGHT)
 
     def show_table(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Show these columns; "mask" counts from 1, "mode" is marked with its colour."""

@@ -29,6 +29,7 @@ class Curve(Plot):
         item = self.getPlotItem()
         item.getAxis("left").setWidth(AXIS_PX)
         item.getViewBox().setDefaultPadding(0.08)
+        self._lowest = lowest
         if lowest is not None:
             item.getViewBox().setLimits(yMin=lowest)
         self._line = item.plot(
@@ -45,6 +46,7 @@ class Curve(Plot):
         are called ``k``, or ``names[k]``.
         """
         self._line.setData(*_finite(values))
+        self._fit()
         self.setXRange(0, max(total, 1))
         ticks = sorted({round(i * total / 5) for i in range(6)})
         self.getPlotItem().getAxis("bottom").setTicks([[(k, str(names[k] if names else k)) for k in ticks]])
@@ -60,6 +62,14 @@ class Curve(Plot):
             line.setPen(pg.mkPen(color, width=2))
             line.setSymbolBrush(color)
             line.setData(*_finite(values))
+        self._fit()
+
+    def _fit(self) -> None:
+        """From the lowest end that was given to the highest value, so that one value alone has a scale, too."""
+        shown = [self._line, *self._others]
+        highest = max((float(y.max()) for y in (line.yData for line in shown) if y is not None and len(y)), default=0.0)
+        if self._lowest is not None and highest > self._lowest:
+            self.setYRange(self._lowest, highest)
 
     def rename(self, title: str) -> None:
         """Another title, for the screen and for screen readers."""

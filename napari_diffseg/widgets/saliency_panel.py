@@ -20,9 +20,9 @@ from napari_diffseg.widgets.panel import GAP, Panel, adopt, beside, button, enab
 OTHER = "Other file…"
 MODELS = "Models (*.safetensors);;All files (*)"
 RULES = {
-    "otsu-average": "Otsu, mean of the draws",
+    "otsu-average": "Otsu, mean of draws",
     "otsu-slice": "Otsu, first draw",
-    "otsu-volume": "Otsu, all slices as one",
+    "otsu-volume": "Otsu, whole volume",
 }
 NAMES = {
     "cdm": "CDM",

@@ -2,6 +2,7 @@
 # make test    the whole test suite under a virtual display           (ARGS="-k manifest" to choose tests)
 # make check   ruff, mypy and the import rules
 # make bench   the benchmarks
+# make torture the long harnesses: damaged files, hostile checkpoints, no memory, no disk, kills, every orientation
 # make screenshots    the pictures of the documentation, from the shipped models and samples
 #
 # Each does all the set-up it needs, system packages included.
@@ -10,7 +11,7 @@ export QT_API ?= pyqt6
 PYTHON_BIN := .venv/bin/python
 ARGS ?=
 
-.PHONY: demo test check bench screenshots setup samples clean
+.PHONY: demo test check bench torture screenshots setup samples clean
 
 demo: setup
 	@scripts/demo.sh $(ARGS)
@@ -26,6 +27,11 @@ check: setup
 bench: setup
 	@set -e; for file in $(wildcard benchmarks/*.py); do \
 		echo "== $$file"; scripts/under_xvfb.sh $(PYTHON_BIN) $$file; done
+
+torture: setup
+	@failed=; for file in $(sort $(wildcard torture/*.py)); do \
+		echo "== $$file"; scripts/under_xvfb.sh $(PYTHON_BIN) $$file $(ARGS) || failed="$$failed $$file"; \
+	done; if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 screenshots: setup
 	@scripts/under_xvfb.sh $(PYTHON_BIN) scripts/screenshots.py $(ARGS)

@@ -18,7 +18,8 @@ from diffseg.zoo import find_sample, sample_scans
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(prog="napari-diffseg", description="Open napari with the DiffSeg dock.")
-    made.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a scan: a NIfTI file per channel")
+    words = "a scan: a file per channel, or a folder of DICOM slices"
+    made.add_argument("files", nargs="*", type=Path, metavar="FILE", help=words)
     made.add_argument("--sample", metavar="NAME", help=f"open a sample scan: {', '.join(sample_scans())}")
     made.add_argument("--screenshot", type=Path, metavar="PNG", help="take a picture of the window and leave")
     made.add_argument("--version", action="version", version=__version__)
@@ -36,7 +37,7 @@ def check(options: argparse.Namespace) -> None:
             raise CaseError("Both files and --sample were given; choose one of them.")
         find_sample(options.sample)
     for path in options.files:
-        if not path.is_file():
+        if not path.exists():
             raise CaseError(f"There is no file {path}; check the path.")
     picture = options.screenshot
     if picture is not None and not picture.absolute().parent.is_dir():

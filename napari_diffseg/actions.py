@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_diffseg import commands, ensemble_commands, saliency_commands, transport
+from napari_diffseg import checking, commands, ensemble_commands, mask_tools, saliency_commands, transport
 from napari_diffseg.runs import command
 from napari_diffseg.session import Session
 from napari_diffseg.state import Message
@@ -125,6 +125,24 @@ def reset_threshold(session: Session) -> None:
     saliency_commands.set_threshold(session, None)
 
 
+@command("edit mask")
+def toggle_protect(session: Session) -> None:
+    """Tools leave other classes as they are, or not."""
+    mask_tools.set_tools(session, protect=not session.tools.protect)
+
+
+@command("edit mask")
+def toggle_origin(session: Session) -> None:
+    """Show who wrote which voxel, or hide it."""
+    mask_tools.show_origin(session, not session.origin_shown)
+
+
+@command("check")
+def toggle_places(session: Session) -> None:
+    """Check regions instead of slices, or the other way round."""
+    checking.look_by(session, "region" if session.tools.places == "slice" else "slice")
+
+
 @command("save")
 def save_again(session: Session) -> None:
     """Save the mask where it was saved before."""
@@ -136,25 +154,25 @@ def save_again(session: Session) -> None:
     commands.save_mask(session, mask.path)
 
 
-@command("promote")
+@command("look")
 def look_axial(session: Session) -> None:
     """Seen from the feet."""
     commands.set_plane(session, "axial")
 
 
-@command("promote")
+@command("look")
 def look_coronal(session: Session) -> None:
     """Seen from the front."""
     commands.set_plane(session, "coronal")
 
 
-@command("promote")
+@command("look")
 def look_sagittal(session: Session) -> None:
     """Seen from the left."""
     commands.set_plane(session, "sagittal")
 
 
-@command("promote")
+@command("look")
 def look_3d(session: Session) -> None:
     """The whole volume."""
     commands.set_plane(session, "3d")

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from diffseg.errors import CaseError, CheckpointError
+from diffseg.errors import CheckpointError
 from diffseg.grid import Box
-from napari_diffseg import masks
 from napari_diffseg.ensemble_commands import settled_already
 from napari_diffseg.exporting import export_trajectory
-from napari_diffseg.jobs import Job, Outcome
+from napari_diffseg.jobs import Job
 from napari_diffseg.opening import centre_on, choose_model, models, open_files, open_sample, use_layers
 from napari_diffseg.runs import command, live, shutdown, start, take
-from napari_diffseg.session import Session, unwrapped
-from napari_diffseg.state import MAP_NAMES, MaskState, Message, Plane, SampleSettings
+from napari_diffseg.saving import keep_other, replace_other, save_mask
+from napari_diffseg.session import Session
+from napari_diffseg.starting import dismiss_start, keep_and_start, promote, select_class
+from napari_diffseg.state import MAP_NAMES, Message, Plane, SampleSettings
 from napari_diffseg.transport import (
     advance,
     branch_here,
@@ -51,16 +48,23 @@ __all__ = [
     "branch_here",
     "cancel",
     "choose_model",
+    "dismiss_start",
     "export_trajectory",
+    "keep_other",
+    "keep_and_start",
     "lock_seed",
     "models",
     "open_files",
     "open_sample",
     "pause",
     "play",
+    "promote",
     "remove_branch",
+    "replace_other",
     "reset",
     "resume",
+    "save_mask",
+    "select_class",
     "set_follow",
     "set_side_by_side",
     "show_step",
@@ -159,63 +163,3 @@ def grow_ensemble(session: Session, members: int | None = None) -> None:
 
     job = Job("Ensemble", source, inline=session.inline)
     start(session, job, functools.partial(take, session), functools.partial(ensemble_words, session))
-
-
-# ---- the mask ----
-
-
-@dataclass(frozen=True)
-class _Written:
-    """The one record of saving."""
-
-    done: int = 1
-    total: int = 1
-
-
-@command("promote")
-def promote(session: Session, source: Any) -> None:
-    """Make an editable mask of ``source``: a key of ``session.sources()``, or a Labels layer.
-
-    An earlier mask stays in the viewer as it is; it is only no longer the one that ``save_mask`` saves.
-    """
-    held = live(session)
-    session.mask = masks.begin(session, unwrapped(source), held.opened, session.frame)
-    session.message = Message(f"Editable mask made from {session.mask.source}: {masks.words(session.mask)}.")
-
-
-@command("save")
-def select_class(session: Session, label: int) -> None:
-    """Paint with this class."""
-    assert session.mask is not None
-    session.mask = replace(session.mask, selected=label)
-
-
-@command("save")
-def save_mask(session: Session, path: Path | str) -> None:
-    """Write the mask on the scan's own grid and ``<name>.plan.json`` beside it, even while a run goes on."""
-    held, mask = live(session), session.mask
-    assert mask is not None
-    target = masks.target(Path(path), session)
-    labels = mask.labels.copy()
-    if held.saving is not None:
-        raise CaseError("The mask is being saved already: wait a moment.")
-
-    def write() -> Iterator[_Written]:
-        masks.write(target, labels, mask)
-        yield _Written()
-
-    job = held.saving = Job("Saving the mask", write, inline=session.inline)
-    job.finished.connect(functools.partial(_saved, session, mask, labels, target))
-    job.start()
-
-
-def _saved(session: Session, before: MaskState, labels: Any, target: Path, outcome: Outcome) -> None:
-    live(session).saving = None
-    if outcome.kind != "done":
-        session.message = Message(outcome.sentence, "error", outcome.details)
-        return
-    mask = session.mask
-    if mask is not None and mask.name == before.name and mask.labels is before.labels:
-        dirty = not np.array_equal(labels, mask.labels)
-        session.mask = replace(mask, path=target, saved_at=datetime.now(), dirty=dirty)
-    session.message = Message(f"Saved {target} ({masks.words(replace(before, labels=labels))}).")

@@ -77,9 +77,11 @@ def _known_files(parts: Sequence[_Part]) -> tuple[Path, ...]:
 
 def _files(cases: Iterable[Case | None]) -> tuple[Path, ...]:
     """The files of these cases, none unless every one is known: a plan must not name half of its inputs."""
-    paths = [case.origin.path if case is not None else None for case in cases]
-    known = tuple(path for path in paths if path is not None)
-    return known if len(known) == len(paths) else ()
+    origins = [case.origin if case is not None else None for case in cases]
+    if any(origin is None or origin.path is None for origin in origins):
+        return ()
+    found = (origin.files or (origin.path,) for origin in origins if origin is not None)
+    return tuple(path for files in found for path in files if path is not None)
 
 
 def labels_on(case: Case, frame: Frame, layer: Any) -> Labels:
@@ -163,8 +165,8 @@ def _part(layer: Any) -> _Part:
     if noted.get("role") == "scan":
         case, frame = noted["case"], noted.get("frame")
         # A case of several channels names the file of one of them only.
-        path = noted.get("file") or (case.origin.path if len(case.channels) == 1 else None)
-        return _Part(case, frame or frame_of(case), () if path is None else (path,))
+        files = noted.get("files") or (_files([case]) if len(case.channels) == 1 else ())
+        return _Part(case, frame or frame_of(case), files)
     return _foreign(layer)
 
 

@@ -1,4 +1,4 @@
-"""Running any iterator of records off the GUI thread. The only file that knows about threads.
+"""Running any iterator of records off the GUI thread. The only file of the plugin that knows about threads.
 
 A ``Job`` has a thread of its own rather than one of napari's workers, because those swallow every
 ``RuntimeError`` (all out-of-memory errors of torch), keep finished workers and their generators alive until

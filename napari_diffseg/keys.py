@@ -1,8 +1,8 @@
 """Keys of the plugin, and how they come and go with it.
 
-napari reads no keys from a manifest, so they are bound to the viewer while it has a dock of ours. All are Shift with
+napari reads no keys from a manifest, so they are bound to the viewer while it has a dock of ours. They are Shift with
 a letter that napari leaves free: Alt with a letter opens menus, and writes signs on a Mac; a button with the focus
-keeps arrows to itself.
+keeps arrows to itself. The letters are used up, so what chooses among answers are function keys.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from napari_diffseg import actions, commands, ensemble_commands, saliency_commands
+from napari_diffseg import actions, checking, commands, ensemble_commands, mask_tools, redrawing, saliency_commands
 from napari_diffseg.preferences import wants_keys
 from napari_diffseg.session import Session, session_for
 
@@ -44,6 +44,14 @@ KEYS: dict[str, Key] = {
     "compare": Key("Shift+C", "Ensemble", "compare with readers", ensemble_commands.compare_readers),
     "hint": Key("Shift+H", "Saliency", "show saliency", saliency_commands.explain),
     "edit": Key("Shift+M", "Mask", "make editable", actions.edit_mask),
+    "fill": Key("Shift+I", "Mask", "fill between slices", mask_tools.fill_between),
+    "place": Key("Shift+D", "Mask", "next place", checking.next_place),
+    "tick": Key("Shift+T", "Mask", "place is fine", checking.tick),
+    "redraw": Key("Shift+E", "Mask", "redraw, next answer", redrawing.redraw_or_next),
+    "previous answer": Key("F6", "Mask", "answer before", redrawing.previous_answer),
+    "next answer": Key("F7", "Mask", "next answer", redrawing.next_answer),
+    "accept": Key("F8", "Mask", "take the answer", redrawing.accept_answer),
+    "reject": Key("F9", "Mask", "leave the mask", redrawing.reject_answers),
     "save": Key("Shift+W", "Mask", "save again", actions.save_again),
 }
 

@@ -14,6 +14,8 @@ from napari_diffseg.session import Session, session_for
 from napari_diffseg.widgets.dock import Dock
 
 OPENING_S = 120.0
+# Enough for what has been asked for to come and be drawn.
+DRAWN_S = 1.0
 
 
 def open_viewer() -> tuple[napari.Viewer, Dock, Session]:
@@ -46,11 +48,10 @@ def wait_until_idle(session: Session, timeout_s: float) -> str:
 
 
 def screenshot(viewer: napari.Viewer, path: Path) -> None:
-    """Write a picture (PNG) of the whole window, once everything asked for is drawn."""
+    """Write a picture (PNG) of the whole window, once everything asked for is drawn; layers come one per turn."""
     session = session_for(viewer)
     wait_until(lambda: not _waiting(session), OPENING_S)
-    for _ in range(3):
-        QApplication.processEvents()
+    wait_until(lambda: False, DRAWN_S)
     viewer.screenshot(str(path), canvas_only=False, flash=False)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -103,6 +104,17 @@ def own(layer: Any) -> dict[str, Any]:
 # ---- scans and raters ----
 
 
+def files_of_channels(case: Case, files: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """The files of each channel: one each, or all of them for all, as slices or as the volumes of one file.
+
+    None where several series of slices are channels, which the case does not tell apart.
+    """
+    if len(files) == len(case.channels) and not case.origin.files:
+        return [(file,) for file in files]
+    together = len(case.channels) == 1 or len(files) == 1
+    return [tuple(files) if together else ()] * len(case.channels)
+
+
 @dataclass(frozen=True)
 class _Look:
     """What takes a while to find in a large scan: display limits by channel, labels by reader."""
@@ -134,7 +146,8 @@ def scan_layers(case: Case, frame: Frame | None = None) -> list[LayerData]:
     limits = look_at(case).limits
     for i, name in enumerate(case.channels):
         noted = {KEY: {"role": "scan", "case": case, "channel": i}}
-        look = {"name": name, "metadata": noted, "contrast_limits": limits[i]}
+        # Without a word napari takes a last axis of 3 or 4 voxels for colours.
+        look = {"name": name, "metadata": noted, "contrast_limits": limits[i], "rgb": False}
         layers.append((case.image[i], look | place, "image"))
     return layers + label_layers(case, frame)
 
@@ -205,7 +218,7 @@ def trajectory_layer(
     name = layer_name(case, words)
     return (
         getattr(view, which),
-        {"name": name, "contrast_limits": (-1.0, 1.0), "metadata": {KEY: noted}, **look, **place},
+        {"name": name, "contrast_limits": (-1.0, 1.0), "rgb": False, "metadata": {KEY: noted}, **look, **place},
         "image",
     )
 
@@ -227,7 +240,7 @@ def map_layer(name: str, maps: Maps, classes: Sequence[ClassInfo], case: Case, f
         "entropy": (VIRIDIS, float(np.log(max(2, len(classes))))),
         "mean": ("gray", 1.0),
     }[name]
-    look = {"colormap": colormap, "contrast_limits": (0.0, top), "blending": "additive"}
+    look = {"colormap": colormap, "contrast_limits": (0.0, top), "blending": "additive", "rgb": False}
     return values, {"name": layer_name(case, name), **look, **common}, "image"
 
 
@@ -248,10 +261,11 @@ def mode_layer(
 
 def mask_layer(mask: MaskState, frame: Frame) -> LayerData:
     """The editable mask: filled, in the classes' colours, on the whole grid of the scan."""
+    noted = {"role": "mask", "case": mask.case, "source": mask.source, "plan": mask.plan, "begun": mask.begun}
     look = {
         "colormap": label_colors(class_colors(mask.classes)),
         "features": class_table(mask.classes),
-        "metadata": {KEY: {"role": "mask", "case": mask.case, "source": mask.source, "plan": mask.plan}},
+        "metadata": {KEY: noted},
         "opacity": 0.5,
     }
     return mask.labels, {"name": mask.name, **look, **frame.placed((0,) * mask.case.ndim)}, "labels"
@@ -310,6 +324,19 @@ def class_table(classes: Sequence[ClassInfo]) -> dict[str, list[Any]] | None:
     if len(classes) < 2:
         return None
     return {"index": list(range(len(classes))), "class": [info.name for info in classes]}
+
+
+def class_infos(meta: Mapping[str, Any]) -> tuple[ClassInfo, ...]:
+    """The classes of a Labels layer by its ``class_table`` and colours, background first; none without such a table."""
+    table = meta.get("features")
+    if table is None or not {"index", "class"} <= set(table):
+        return ()
+    if list(table["index"]) != list(range(len(table["index"]))):
+        return ()
+    colors = getattr(meta.get("colormap"), "color_dict", {})
+    rgb = (np.asarray(colors.get(k, (0, 0, 0, 0)))[:3] for k in table["index"])
+    hexes = ("#" + "".join(f"{round(255 * float(value)):02x}" for value in color) for color in rgb)
+    return tuple(ClassInfo(str(name), color) for name, color in zip(table["class"], hexes, strict=True))
 
 
 def label_colors(colors: Mapping[int, str]) -> dict[int | None, str]:

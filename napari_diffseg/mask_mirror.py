@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 
 from napari_diffseg import layerdata
+from napari_diffseg.mask_edit import revised
 from napari_diffseg.stage import Stage
 from napari_diffseg.state import Message
+
+# Role of a mask that another one has followed.
+EARLIER = "earlier mask"
 
 
 class MaskMirror:
     """Adds the layer once and never writes into it; strokes come back as ``session.mask``.
 
     napari tells of strokes by ``paint``, of undo and redo only by ``set_data``, which scrolling emits as
-    well. So after a save, a ``set_data`` without a change of view is checked against the saved content.
+    well; they are told apart by the lengths of its two histories, which it keeps private. What else writes into
+    the array is noticed after a save, when ``set_data`` comes without a change of view.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -26,6 +31,8 @@ class MaskMirror:
         self._labels: np.ndarray | None = None
         self._checksum = 0
         self._view: Any = None
+        self._lengths = (0, 0)
+        self._writing = self._told = False
         stage.on(self.session.events.mask, self.refresh)
 
     def refresh(self) -> None:
@@ -35,6 +42,10 @@ class MaskMirror:
             return
         if mask.labels is not self._labels:
             left = [la for la in self.stage.find("mask") if la.data is mask.labels]
+            before = self._layer
+            if before is not None and before not in left and before in self.stage.find("mask"):
+                self._let_go()
+                self._retire(before)
             layer = left[0] if left else self.stage.add(layerdata.mask_layer(mask, frame))
             self._take(layer, mask.labels)
             self.stage.activate(layer)
@@ -48,10 +59,20 @@ class MaskMirror:
             self.session.mask = None
             self.session.message = Message("The mask layer was removed: make a mask editable to go on.", "warning")
 
+    def _retire(self, layer: Any) -> None:
+        """Of the masks of a case only one can be drawn on. An edited one stays, hidden; others give way."""
+        if not layerdata.own(layer).get("edited"):
+            self.stage.drop(layer)
+            return
+        assert self.session.case is not None
+        layerdata.own(layer)["role"] = EARLIER
+        layer.name = layerdata.layer_name(self.session.case, "earlier mask")
+        layer.editable = layer.visible = False
+
     def _take(self, layer: Any, labels: np.ndarray) -> None:
         self._let_go()
         self._layer, self._labels = layer, labels
-        self._view = self._seen()
+        self._view, self._lengths = self._seen(), lengths(layer)
         for emitter, callback in self._wires(layer):
             self.stage.on(emitter, callback)
 
@@ -66,22 +87,56 @@ class MaskMirror:
         events = layer.events
         return [
             (events.paint, self._on_paint),
+            (events.labels_update, self._on_update),
             (events.set_data, self._on_set_data),
             (events.data, self._on_data),
             (events.selected_label, self._on_selected),
         ]
 
+    def write(self, where: np.ndarray, values: np.ndarray) -> Any:
+        """New values at flat indices, as one undo step that is known by what is returned."""
+        mask, layer = self.session.mask, self._layer
+        assert mask is not None
+        places = np.unravel_index(where, mask.labels.shape)
+        if layer is None:
+            mask.labels[places] = values
+            return None
+        if lengths(layer) != self._lengths:
+            self._on_paint()  # undone while the layer was hidden, of which nobody told
+        self._writing = True
+        try:
+            with layer.block_history():
+                layer.data_setitem(places, values)
+        finally:
+            self._writing = False
+        self._lengths = lengths(layer)
+        layerdata.own(layer)["edited"] = True
+        return histories(layer)[0][-1][-1]
+
     def _on_paint(self, event: Any = None) -> None:
-        mask = self.session.mask
-        layerdata.own(self._layer)["edited"] = True
-        if mask is not None and not (mask.dirty and mask.edited):
-            self.session.mask = replace(mask, dirty=True, edited=True)
+        if self._writing:
+            return
+        mask, layer = self.session.mask, self._layer
+        self._lengths, self._told = lengths(layer), event is not None
+        layerdata.own(layer)["edited"] = True
+        if mask is not None:
+            edits = revised(mask.edits, *histories(layer))
+            self.session.mask = replace(mask, dirty=True, edited=True, revision=mask.revision + 1, edits=edits)
+
+    def _on_update(self, event: Any = None) -> None:
+        """A fill tells of its paint before it has written it, and of the update after."""
+        mask, told, self._told = self.session.mask, self._told, False
+        if told and mask is not None and not self._writing:
+            self.session.mask = replace(mask, revision=mask.revision + 1)
 
     def _on_set_data(self, event: Any = None) -> None:
         mask, before, self._view = self.session.mask, self._view, self._seen()
-        if mask is None or mask.dirty or self._view != before:
+        if mask is None or self._writing:
             return
-        if checksum(mask.labels) != self._checksum:
+        changed = lengths(self._layer) != self._lengths
+        if not changed and not mask.dirty and self._view == before:
+            changed = checksum(mask.labels) != self._checksum
+        if changed:
             self._on_paint()
 
     def _on_data(self, event: Any = None) -> None:
@@ -97,7 +152,7 @@ class MaskMirror:
             )
             return
         self._labels = data
-        self.session.mask = replace(mask, labels=data, dirty=True, edited=True)
+        self.session.mask = replace(mask, labels=data, dirty=True, edited=True, revision=mask.revision + 1)
 
     def _on_selected(self, event: Any = None) -> None:
         mask = self.session.mask
@@ -107,6 +162,17 @@ class MaskMirror:
     def _seen(self) -> Any:
         dims = self.stage.viewer.dims
         return dims.current_step, dims.order, dims.ndisplay
+
+
+def histories(layer: Any) -> tuple[Any, Any]:
+    """What can be undone and what can be redone, newest last; items are lists of steps."""
+    return layer._undo_history, layer._redo_history
+
+
+def lengths(layer: Any) -> tuple[int, int]:
+    """How much can be undone and redone."""
+    undo, redo = histories(layer)
+    return len(undo), len(redo)
 
 
 def checksum(labels: np.ndarray) -> int:

@@ -1,102 +1,36 @@
-"""The mask that a person corrects: where it starts, and how it is saved. No torch, no Qt.
+"""The mask that a person corrects: how it is saved. No torch, no Qt.
 
-Beside ``<name>.nii.gz`` lies ``<name>.plan.json``: what the mask was made from, whether it was edited, its
-volume, and the plan of the run behind it.
+Beside ``<name>.nii.gz`` lies ``<name>.plan.json``: what the mask was made from, who wrote how much of it, its volume,
+and the plan of the run behind it; see ``diffseg.mask_file``.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffseg.card import ClassInfo
-from diffseg.case import Case, Labels
+from diffseg.case import Case
 from diffseg.errors import CaseError
 from diffseg.io import write_labels
-from diffseg.io.atomic import suffix_of, write_text
-from diffseg.outputs import full
-from diffseg.plan import plan_to_json, versions
-from diffseg.saliency_plan import ExplainPlan, explain_plan_to_json
-from napari_diffseg.fromlayers import labels_on
-from napari_diffseg.layerdata import Frame, frame_of, layer_name
-from napari_diffseg.saliency_layers import HINT_COLOR
+from diffseg.io.atomic import suffix_of
+from diffseg.io.formats import LABEL_SUFFIXES
+from diffseg.mask_file import MaskPlan, MaskStart, labels_hash, write_mask
+from diffseg.plan import InputFile, input_file, versions
+from napari_diffseg.mask_edit import ORIGIN_WORDS, origin_in
+from napari_diffseg.mask_starts import source_words
 from napari_diffseg.session import Session
 from napari_diffseg.state import MaskState
 
 if TYPE_CHECKING:
     from diffseg.plan import SamplePlan
-    from napari_diffseg.saliency_state import SaliencyView
-    from napari_diffseg.sampling import Opened
-
-SUFFIXES = (".nii.gz", ".nii")
-
-
-def begin(session: Session, source: Any, opened: Opened | None, frame: Frame | None = None) -> MaskState:
-    """A new mask on the grid of the case from ``source``: a key of ``session.sources()`` or a Labels layer.
-
-    Raises:
-        CaseError: nothing of that name to start from, or a layer on another grid.
-    """
-    case = session.case
-    assert case is not None
-    labels, words_ = _start(session, case, source, opened, frame or frame_of(case))
-    if labels.max(initial=0) > 255:
-        raise CaseError(f"{words_} has labels above 255, which no model here has; renumber them first.")
-    classes = session.model.classes if session.model is not None else ()
-    plan: SamplePlan | ExplainPlan | None = session.plan if isinstance(source, str) and source != "empty" else None
-    if source == "saliency" and session.cut is not None:
-        classes, plan = hint_classes(session.cut.view), session.cut.view.plan
-    name = layer_name(case, "mask")
-    return MaskState(labels.astype(np.uint8), words_, name, case, classes, plan)
-
-
-def _start(session: Session, case: Case, source: Any, opened: Opened | None, frame: Frame) -> tuple[Labels, str]:
-    if not isinstance(source, str):
-        return labels_on(case, frame, source), f"layer {source.name!r}"
-    names = dict(session.sources())
-    if source not in names:
-        raise CaseError(f"There is no {source!r} to start from now; choose one of: {', '.join(names)}.")
-    shape = case.grid.shape
-    if source == "empty":
-        return np.zeros(shape, np.uint8), names[source]
-    if source == "trajectory":
-        from napari_diffseg.sampling import mask_of  # torch is there already
-
-        if opened is None or opened.last is None:
-            raise CaseError("The run behind this trajectory was closed; press Play again.")
-        return full(mask_of(opened, opened.last), opened.run.prepared.roi, shape), names[source]
-    if source.startswith("branch:"):
-        view = next(b.view for b in session.branches if source == f"branch:{b.letter}")
-        assert view.mask is not None and view.roi is not None
-        return full(view.mask, view.roi, shape), names[source]
-    if source == "saliency":
-        assert session.cut is not None
-        return full(session.cut.mask, session.cut.view.roi, shape), names[source]
-    snapshot, maps = session.snapshot, session.maps
-    assert snapshot is not None and maps is not None
-    kind, _, number = source.partition(":")
-    if kind in ("inner", "outer"):
-        part = getattr(maps, kind)
-    elif kind == "mean":
-        part = snapshot.means().argmax(axis=0).astype(np.uint8)
-    elif kind == "mode":
-        part = snapshot.member(next(m.medoid for m in session.modes if m.index == int(number)))
-    else:
-        part = snapshot.member(int(number))
-    return full(part, maps.roi, shape), names[source]
-
-
-def hint_classes(view: SaliencyView) -> tuple[ClassInfo, ...]:
-    """The class that was looked for, and everything else."""
-    number = view.plan.target
-    name = view.labels[number] if number < len(view.labels) else f"class {number}"
-    return ClassInfo("background", "#000000"), ClassInfo(name, HINT_COLOR)
+    from diffseg.saliency_plan import ExplainPlan
 
 
 def target(path: Path, session: Session) -> Path:
@@ -107,20 +41,33 @@ def target(path: Path, session: Session) -> Path:
         CaseError: the sentence that says why not.
     """
     sources = [*session.files, *session.rater_files]
-    if session.mask is not None and session.mask.case.origin.path is not None:
-        sources.append(session.mask.case.origin.path)
+    if session.mask is not None:
+        sources += files_of(session.mask.case)
     return checked(path, sources)
+
+
+def files_of(case: Case) -> list[Path]:
+    """The files that a scan was read from, every slice of a series."""
+    return [*case.origin.files, *([] if case.origin.path is None else [case.origin.path])]
 
 
 def checked(path: Path, sources: Sequence[Path]) -> Path:
     """As ``target``, with the files that must not be overwritten."""
     path = Path(path).expanduser()
-    if not path.name.lower().endswith(SUFFIXES):
-        path = path.with_name(path.name + ".nii.gz")
-    if any(path.resolve() == source.resolve() for source in sources):
+    if not path.name.lower().endswith(LABEL_SUFFIXES):
+        path = path.with_name(path.name + LABEL_SUFFIXES[0])
+    if any(_same_file(path, source) for source in sources):
         raise CaseError(f"{path} is the scan or a reader's mask itself and is never overwritten; choose another name.")
     refuse_folder(path)
     return path
+
+
+def _same_file(path: Path, source: Path) -> bool:
+    """Also through links, and where the system takes no notice of capitals."""
+    try:
+        return path.samefile(source)
+    except OSError:
+        return path.resolve() == source.resolve()
 
 
 def refuse_folder(path: Path) -> None:
@@ -131,29 +78,59 @@ def refuse_folder(path: Path) -> None:
         raise CaseError(f"{path} cannot be written; choose a file name in a folder that you may write to.")
 
 
-def write(path: Path, labels: np.ndarray, mask: MaskState) -> list[Path]:
-    """Save ``labels (*S)`` and the record beside them; returns both paths.
+def write(path: Path, labels: np.ndarray, mask: MaskState, scan: Sequence[Path] = ()) -> list[Path]:
+    """Save ``labels (*S)`` of ``mask`` and the record beside them; returns both paths. ``scan`` are the scan's files,
+    by default those that the case names.
 
     Raises:
         CaseError: the file cannot be written; an older one is then unchanged.
     """
-    return write_with_record(path, labels, mask.case, mask.plan, mask.source, mask.edited)
+    origin = origin_in(replace(mask, labels=labels))
+    record = describe(labels, mask.case, mask.plan, mask.source, mask.edited, mask.begun)
+    record = replace(
+        record,
+        start=record.start if mask.start is None else replace(record.start, sha256=labels_hash(mask.start)),
+        origins={words: int(n) for words, n in zip(ORIGIN_WORDS, voxels_by_label(origin), strict=False) if n},
+        inputs=inputs_of(mask, scan),
+    )
+    return write_mask(path, labels, mask.case, record, mask.classes)
+
+
+def write_origin(path: Path, labels: np.ndarray, mask: MaskState) -> Path:
+    """Save who wrote each voxel of ``labels (*S)`` as ``<name>.origin.nii.gz`` beside the mask; returns its path.
+
+    Raises:
+        CaseError: the file cannot be written.
+    """
+    beside = origin_path(path)
+    write_labels(beside, origin_in(replace(mask, labels=labels)), mask.case)
+    return beside
+
+
+def origin_path(path: Path) -> Path:
+    """``<name>.origin.nii.gz`` of ``<name>.nii.gz``."""
+    return path.with_name(path.name.removesuffix(suffix_of(path)) + ".origin" + LABEL_SUFFIXES[0])
+
+
+def inputs_of(mask: MaskState, scan: Sequence[Path]) -> tuple[InputFile, ...]:
+    """The scan's files with their hashes: those of the plan where it has them."""
+    if mask.plan is not None and mask.plan.inputs:
+        return tuple(mask.plan.inputs)
+    return tuple(input_file(path) for path in dict.fromkeys(scan or files_of(mask.case)) if path.is_file())
 
 
 def write_with_record(
-    path: Path, labels: np.ndarray, case: Case, plan: SamplePlan | ExplainPlan | None, source: str, edited: bool | None
+    path: Path,
+    labels: np.ndarray,
+    case: Case,
+    plan: SamplePlan | ExplainPlan | None,
+    source: str,
+    edited: bool | None,
+    begun: MaskStart | None = None,
+    classes: Sequence[ClassInfo] = (),
 ) -> list[Path]:
     """As ``write``, for labels that are no mask of a session; ``edited`` is None where nobody knows."""
-    record = describe(labels, case, plan, source, edited, path)
-    beside = sidecar(path)
-    write_labels(path, labels, case)
-    write_text(beside, json.dumps(record, indent=2, allow_nan=False) + "\n")
-    return [path, beside]
-
-
-def sidecar(path: Path) -> Path:
-    """``<name>.plan.json`` of ``<name>.nii.gz``."""
-    return path.with_name(path.name.removesuffix(suffix_of(path)) + ".plan.json")
+    return write_mask(path, labels, case, describe(labels, case, plan, source, edited, begun), classes)
 
 
 def describe(
@@ -162,25 +139,28 @@ def describe(
     plan: SamplePlan | ExplainPlan | None,
     source: str,
     edited: bool | None,
-    path: Path,
-) -> dict[str, Any]:
-    """The record of a saved mask, in plain values; no header text, so nothing that could name a patient."""
-    counts = {str(k): int(n) for k, n in zip(*np.unique(labels, return_counts=True), strict=True) if k}
-    return {
-        "kind": "mask",
-        "file": path.name,
-        "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "source": source,
-        "edited": edited,
-        "voxels": counts,
-        "volume_ml": {k: round(n * case.grid.voxel_ml, 6) for k, n in counts.items()},
-        "plan": None if plan is None else json.loads(_json(plan, path.parent)),
-        "versions": versions(),
-    }
+    begun: MaskStart | None,
+) -> MaskPlan:
+    """The record of a mask that began as ``begun``, where that is known. It holds no header text and no name of a
+    layer, so nothing that could name a patient.
+    """
+    counts = {str(k): int(n) for k, n in enumerate(voxels_by_label(labels)) if k and n}
+    return MaskPlan(
+        source_words(begun, source),
+        begun or MaskStart("layer"),
+        edited,
+        plan,
+        voxels=counts,
+        volume_ml={k: round(n * case.grid.voxel_ml, 6) for k, n in counts.items()},
+        versions=versions(),
+        saved_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
-def _json(plan: SamplePlan | ExplainPlan, folder: Path) -> str:
-    return explain_plan_to_json(plan, folder) if isinstance(plan, ExplainPlan) else plan_to_json(plan, folder)
+def voxels_by_label(labels: np.ndarray) -> np.ndarray:
+    """How many voxels have each label from 0 to the highest; slice by slice, which takes little memory."""
+    count = int(labels.max(initial=0)) + 1
+    return np.sum([np.bincount(part.reshape(-1), minlength=count) for part in labels], axis=0)
 
 
 def words(mask: MaskState) -> str:

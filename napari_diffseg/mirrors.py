@@ -10,11 +10,16 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from napari_diffseg import layerdata
+from napari_diffseg.blind_mirror import BlindMirror
 from napari_diffseg.ensemble_mirror import ENSEMBLE_MIRRORS
+from napari_diffseg.journal_mirror import JournalMirror
+from napari_diffseg.labels_mirror import LabelsMirror
 from napari_diffseg.layerdata import LayerData
 from napari_diffseg.mask_mirror import MaskMirror
+from napari_diffseg.origin_mirror import OriginMirror
 from napari_diffseg.picked_mirror import PickedMirror
 from napari_diffseg.rater_mirror import RaterMirror
+from napari_diffseg.redraw_mirror import RedrawMirror
 from napari_diffseg.region_mirror import RegionMirror
 from napari_diffseg.saliency_mirror import SaliencyMirror
 from napari_diffseg.side_by_side import SideBySide
@@ -74,8 +79,14 @@ MIRRORS: tuple[Callable[[Stage], Mirror], ...] = (
     MapsMirror,
     ModeMirror,
     MaskMirror,
+    JournalMirror,
+    RedrawMirror,
+    LabelsMirror,
+    OriginMirror,
     RaterMirror,
     RegionMirror,
     SaliencyMirror,
     *ENSEMBLE_MIRRORS,
+    # Last, so that it hides what the others have just shown.
+    BlindMirror,
 )

@@ -11,14 +11,13 @@ from diffseg.case import Case
 from diffseg.channels import arrange, match
 from diffseg.errors import CheckpointError, DiffsegError
 from diffseg.grid import Box
-from diffseg.io import read_case
+from diffseg.io import is_mask, read_scan
 from diffseg.zoo import MODEL_SUFFIX, SampleScan, find_model, find_sample, sample_scans, shipped_models
 from napari_diffseg.cards import card_of
 from napari_diffseg.fromlayers import case_from_layers
 from napari_diffseg.jobs import Job
 from napari_diffseg.layerdata import Frame, look_at
 from napari_diffseg.raters import ReadMasks, join, read_masks
-from napari_diffseg.reader import is_labels
 from napari_diffseg.runs import command, start
 from napari_diffseg.saliency_commands import hint_models, take_hint_model, task_of
 from napari_diffseg.session import Session, unwrapped
@@ -88,7 +87,7 @@ def _open(
     before, current = session.case, session.model_path
 
     def read() -> Iterator[_Read | ReadMasks]:
-        masks = tuple(path for path in images if mixed and is_labels(path, named=False))
+        masks = tuple(path for path in images if mixed and is_mask(path, named=False))
         scans = tuple(path for path in images if path not in masks)
         if masks and not scans and before is not None:
             yield read_masks(before, masks)
@@ -114,23 +113,29 @@ def _read(
     images: tuple[Path, ...], raters: tuple[Path, ...], channels: Sequence[str] | None, current: Path | None
 ) -> _Read:
     """A scan with its channels in the order of the model that suits it; those of a sample are left as they are."""
-    case = read_case(images, raters, channels)
+    case, files = read_scan(images, raters, channels)
     path = suited(case, current)
+    everything = range(len(files))
     if path is None or channels is not None:
-        return _Read(case, images, raters, suited=path)
+        return _Read(case, _flat(files, everything), raters, suited=path)
     order = [i for i in match(case.channels, card_of(path).channels) if i is not None]
     arranged, rest = arrange(case, card_of(path).channels)
     if arranged is case:
-        return _Read(case, images, raters, suited=path)
-    unused = tuple(image for i, image in enumerate(images) if i not in order)
-    return _Read(arranged, tuple(images[i] for i in order), raters, rest, unused, path)
+        return _Read(case, _flat(files, everything), raters, suited=path)
+    unused = _flat(files, [i for i in everything if i not in order])
+    return _Read(arranged, _flat(files, order), raters, rest, unused, path)
+
+
+def _flat(files: Sequence[tuple[Path, ...]], channels: Sequence[int]) -> tuple[Path, ...]:
+    """The files of these channels, each once."""
+    return tuple(dict.fromkeys(path for channel in channels for path in files[channel]))
 
 
 def _case_words(session: Session) -> str:
     case = session.case
     assert case is not None
     voxels, mm = (" × ".join(f"{v:.4g}" for v in values) for values in (case.grid.shape, case.spacing_mm))
-    return f"{case.name}: {voxels} voxels of {mm} mm."
+    return " ".join([f"{case.name}: {voxels} voxels of {mm} mm.", *case.notes])
 
 
 @command("open")

@@ -10,10 +10,10 @@ from typing import Any
 from diffseg.case import Case, Labels
 from diffseg.errors import CaseError
 from diffseg.io import read_labels
+from diffseg.io.formats import stem_of
 from napari_diffseg.fromlayers import labels_on
 from napari_diffseg.jobs import Job
 from napari_diffseg.layerdata import frame_of, own
-from napari_diffseg.reader import read_name
 from napari_diffseg.runs import command, start
 from napari_diffseg.session import Session
 from napari_diffseg.state import Message
@@ -32,7 +32,7 @@ class ReadMasks:
 
 def read_masks(case: Case, paths: Sequence[Path]) -> ReadMasks:
     """Masks from files; CaseError for one that is no mask or does not lie on the scan."""
-    found = tuple((read_name(path), read_labels(path, case.grid)) for path in paths)
+    found = tuple((stem_of(path), read_labels(path, case.grid)) for path in paths)
     return ReadMasks(case, found, tuple(paths))
 
 

@@ -1,42 +1,43 @@
-"""NIfTI files as layers, for napari's File > Open and drag and drop. No torch, no Qt.
+"""Medical image files as layers, for napari's File > Open and drag and drop. No torch, no Qt.
 
-A file is a Labels layer if its header says so (intent code "label"), or if it holds whole numbers, at most
-256 different ones, and its name speaks of a label, mask or segmentation. Everything else is an Image.
+NIfTI, NRRD, MetaImage, MGZ, DICOM files, and folders of DICOM slices; pictures are left to napari. What is a mask, as
+``diffseg.io.is_mask`` tells, becomes a Labels layer, everything else an Image.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 
-from diffseg.case import Case
+from diffseg.case import Case, Labels, Origin
 from diffseg.errors import CaseError
-from diffseg.io import read_case
-from diffseg.io.nifti import open_volume
-from napari_diffseg.layerdata import LayerData, label_layers, scan_layers
+from diffseg.grid import Grid
+from diffseg.io import SUFFIXES as EVERY_SUFFIX
+from diffseg.io import is_mask, open_file, read_case, read_labels
+from diffseg.io.formats import PICTURES, is_dicom, stem_of
+from napari_diffseg.layerdata import LayerData, label_layers, own, scan_layers
 
-SUFFIXES = (".nii", ".nii.gz")
-MOST_LABELS = 256
-FEW_LABELS = 16
-# "t1_seg", "mask-2", "labels"; not "segment of a name" like "massage".
-LABEL_NAME = re.compile(r"(?<![a-z])(label|mask|seg)(s|map|mentation|mentations)?(?![a-z])", re.IGNORECASE)
-LABEL_INTENT = "label"
+SUFFIXES = tuple(suffix for suffix in EVERY_SUFFIX if suffix not in PICTURES)
+# The first number of a NIfTI or Analyze header, in either byte order; other programs have .hdr and .img files too.
+_HEADER_SIZES = {(348).to_bytes(4, order) for order in ("little", "big")} | {
+    (540).to_bytes(4, order) for order in ("little", "big")
+}
+_LOOKED_AT = 200
 
 Reader = Callable[[str | Sequence[str]], list[LayerData]]
 
 
 def get_reader(path: str | Sequence[str]) -> Reader | None:
-    """The reader, if every path ends like a NIfTI file."""
-    return read if all(p.lower().endswith(SUFFIXES) for p in _paths(path)) else None
+    """The reader, if every path is of a medical format, by its name or, for folders and .hdr, by what is inside."""
+    return read if all(_is_ours(Path(p)) for p in _paths(path)) else None
 
 
 def read(path: str | Sequence[str]) -> list[LayerData]:
-    """One layer per file. A file that cannot be used is told in one sentence and leaves no layer."""
+    """The layers of each file or folder. One that cannot be used is told in one sentence and leaves no layer."""
     layers: list[LayerData] = []
     for each in _paths(path):
         try:
@@ -48,39 +49,68 @@ def read(path: str | Sequence[str]) -> list[LayerData]:
 
 
 def read_file(path: Path) -> list[LayerData]:
-    """The layers of one file; CaseError in one sentence for what is no scan and no mask."""
-    if not is_labels(path):
-        return scan_layers(read_case([path]))
-    volume = open_volume(path)
-    labels = volume.labels()
-    name = read_name(path)
-    # A case without channels: where the mask lies, so that it can be saved there again.
-    empty = np.empty((0, *labels.shape), np.float32)
-    return label_layers(Case(empty, volume.grid, (), {name: labels}, volume.origin, name))
+    """The layers of one file; none for a slice of a series that is open. CaseError in one sentence for what is neither.
 
-
-def is_labels(path: Path, named: bool = True) -> bool:
-    """See the module; False for a file that cannot be read at all.
-
-    With ``named`` False the name does not matter, but then there may only be a few different values: the rule for
-    files that come together with a scan.
+    A segmentation that covers a part of a scan is laid on the scan that is open, if it belongs there.
     """
+    if any(path in case.origin.files for case in _open_scans()):
+        return []  # napari opens the slices that were dropped together one by one
+    if not is_mask(path):
+        return scan_layers(read_case([path]))
+    volume, name = open_file(path), stem_of(path)
+    if volume.partial:
+        for case in _open_scans():
+            try:
+                labels = read_labels(path, case.grid)
+            except CaseError:
+                continue
+            return label_layers(_alone(labels, case.grid, case.origin, name))
+    return label_layers(_alone(volume.labels(), volume.grid, volume.origin, name))
+
+
+def _alone(labels: Labels, grid: Grid, origin: Origin, name: str) -> Case:
+    """A case without channels: where the mask lies, so that it can be saved there again."""
+    return Case(np.empty((0, *labels.shape), np.float32), grid, (), {name: labels}, origin, name)
+
+
+def _open_scans() -> Iterator[Case]:
+    """The scans in the viewer that is looked at, those opened last first."""
+    import napari
+
+    viewer = napari.current_viewer()
+    for layer in [] if viewer is None else reversed(list(viewer.layers)):
+        noted = own(layer)
+        if noted.get("role") == "scan":
+            yield noted["case"]
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_dir():
+        return _holds_slices(path)
+    name = path.name.lower()
+    if name.endswith((".hdr", ".img")):
+        return _begins_like_nifti(path.with_suffix(".hdr" if path.suffix.islower() else ".HDR"))
+    return name.endswith(SUFFIXES)
+
+
+def _holds_slices(folder: Path, deeper: int = 3) -> bool:
+    """Whether one of the first files of a folder, or of the folders in it, is DICOM."""
     try:
-        image: Any = nib.load(path)
-        intent, whole = image.header.get_intent()[0], np.issubdtype(image.get_data_dtype(), np.integer)
-        if intent == LABEL_INTENT:
-            return True
-        called = bool(LABEL_NAME.search(path.name))
-        if not whole or (named and not called):
-            return False
-        return len(np.unique(np.asanyarray(image.dataobj))) <= (MOST_LABELS if called else FEW_LABELS)
-    except Exception:  # noqa: BLE001 - the core says what is wrong with the file, in words
+        with os.scandir(folder) as scanned:
+            entries = [Path(entry) for entry in islice(scanned, _LOOKED_AT)]
+    except OSError:
         return False
+    if any(is_dicom(entry) for entry in entries if entry.is_file()):
+        return True
+    return deeper > 0 and any(_holds_slices(entry, deeper - 1) for entry in entries if entry.is_dir())
 
 
-def read_name(path: Path) -> str:
-    """The file's name without its suffix."""
-    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+def _begins_like_nifti(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in _HEADER_SIZES
+    except OSError:
+        return False
 
 
 def _paths(path: str | Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ P = ParamSpec("P")
 
 # How long closing waits for the step in progress.
 CLOSING_S = 2.0
+UNSEEN = "Finished; the result is shown once you reveal it on the page Mask."
 
 
 @dataclass(eq=False)
@@ -37,6 +38,12 @@ class Live:
     drawn: Drawn | None = None
     saving: Job | None = None
     cutting: Job | None = None
+    # A tool at work on the mask, and the search for places to check.
+    tool: Job | None = None
+    search: Job | None = None
+    # The journal of the mask, and the search for those of earlier sessions.
+    journal: Any = None
+    looking: Job | None = None
     # Trajectories up to this one were reset; a late record must not bring them back.
     dropped: int = 0
     # The seed of the newest trajectory; one that is not locked is used once.
@@ -142,13 +149,18 @@ def _finish(session: Session, job: Job, words: Callable[[], str], outcome: Outco
         held.job = None
     if outcome.kind == "done":
         try:
-            session.message = Message(words())
+            session.message = Message(UNSEEN if _hidden(session) else words())
         except DiffsegError as error:
             session.message = Message(str(error), "error")
         return
     session.message = Message(outcome.sentence, "error" if outcome.kind == "failed" else "info", outcome.details)
     if held.opened is not None:
         _clear_up(session, held.opened, outcome.kind == "failed")
+
+
+def _hidden(session: Session) -> bool:
+    """Whether somebody is drawing who must not hear what the model found."""
+    return session.blind is not None and session.blind.hiding
 
 
 def _clear_up(session: Session, opened: Opened, failed: bool) -> None:
@@ -175,6 +187,12 @@ def shutdown(session: Session) -> None:
     held = live(session)
     if held.saving is not None:
         held.saving.wait(CLOSING_S)
+    if held.journal is not None:
+        held.journal.close()
+    held.looking = None
+    if session.offer is not None:
+        session.offer.claim.release()
+        session.offer = None
     job = held.job
     if job is not None:
         job.cancel()

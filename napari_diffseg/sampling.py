@@ -142,7 +142,7 @@ def first_mask(
         opened.kept.add(step)
         view = recorder.add(step)
         if step.done < step.total:
-            yield Update(step.done, run.steps, opened, view)
+            yield Update(step.done, run.steps, opened, view, note=run.take_note())
     if opened.last is not None:
         mask = run.mask(opened.last.x0)
         view = recorder.finish(mask)

@@ -17,9 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
+import numpy as np
+from numpy.typing import NDArray
 from psygnal import SignalGroupDescriptor
 
+from napari_diffseg.editing_state import Asked, BlindReading, Queue, ToolSettings
 from napari_diffseg.ensemble_state import EnsembleSettings, Findings, Readers
+from napari_diffseg.redraw_state import RedrawState
+from napari_diffseg.safety_state import Offer, Replacing
 from napari_diffseg.saliency_state import HintModel, HintSettings, SaliencyCut, SaliencyView
 from napari_diffseg.state import (
     Branch,
@@ -75,6 +80,14 @@ class View(Protocol):
         """Open napari's own table on the layer that holds a row per mask."""
         ...
 
+    def edit_mask(self, where: NDArray[np.intp], values: NDArray[np.uint8]) -> Any:
+        """Write into the mask at flat indices, as one undo step; returns what napari's history calls it."""
+        ...
+
+    def labels_named(self, name: str) -> Any:
+        """The Labels layer of this name, None without one."""
+        ...
+
     def sliced(self) -> list[tuple[int, int]]:
         """``(axis of the case, current voxel)`` of each spatial axis that is not displayed."""
         ...
@@ -114,6 +127,13 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "member": ("case", "model"),
     "readers": ("case", "model", "added_raters"),
     "mask": ("case",),
+    "asked": ("case",),
+    "replacing": ("case",),
+    "queue": ("case", "model"),
+    "checked": ("case", "model"),
+    "place": ("case", "model"),
+    "blind": ("case",),
+    "redraw": ("case", "model"),
     "shown": ("case",),
     "added_raters": ("case",),
     "saliency": ("case", "hint_model"),
@@ -135,7 +155,8 @@ def dependents(changed: str) -> list[str]:
 # Compared by value, so that assigning what is already there tells nobody.
 VALUES = (
     "settings", "seed_locked", "roi", "region_box", "step", "follow", "side_by_side", "shown", "mode", "plane", "job",
-    "hints", "ensemble", "member", "looked_at",
+    "hints", "ensemble", "member", "looked_at", "tools", "checked", "label_layers", "origin_shown",
+    "place",
 )  # fmt: skip
 
 # Live objects, of no interest to observers.
@@ -143,8 +164,8 @@ SILENT = ("inline", "view", "live")
 
 OBSERVED = (
     "case", "files", "rater_files", "frame", "model", "model_path", "checkpoint", "plan", "trajectory", "branches",
-    "snapshot", "modes", "maps", "findings", "readers", "mask", "message", "added_raters", "hint_model", "saliency",
-    "cut", *VALUES,
+    "snapshot", "modes", "maps", "findings", "readers", "mask", "redraw", "message", "added_raters",
+    "hint_model", "saliency", "cut", "asked", "queue", "blind", "replacing", "offer", *VALUES,
 )  # fmt: skip
 
 
@@ -165,6 +186,12 @@ class Session:
     ``ensemble`` says how an ensemble is drawn, ``findings`` how large its masks are, ``member`` is the number of the
     single mask shown as a layer (from 0), ``readers`` the comparison with people's masks, and ``looked_at`` the axial
     slice on display.
+
+    ``tools`` says how tools correct the mask, ``asked`` is a new start that waits for a second word, ``queue`` lists
+    places to check, ``checked`` are the keys of those that are done and ``place`` that of the last one gone to.
+    ``blind`` is a reading without the model, ``label_layers`` are the names of Labels layers that others made, and
+    ``origin_shown`` switches the layer of who wrote what. ``replacing`` is a file that saving asks about, ``offer`` a
+    mask that an earlier session left in its journal.
     """
 
     case: Case | None = None
@@ -195,6 +222,17 @@ class Session:
     readers: Readers | None = None
     looked_at: int | None = None
     mask: MaskState | None = None
+    redraw: RedrawState | None = None
+    asked: Asked | None = None
+    replacing: Replacing | None = None
+    offer: Offer | None = None
+    tools: ToolSettings = ToolSettings()
+    queue: Queue | None = None
+    checked: frozenset[tuple[Any, ...]] = frozenset()
+    place: tuple[Any, ...] | None = None
+    blind: BlindReading | None = None
+    label_layers: tuple[str, ...] = ()
+    origin_shown: bool = False
     plane: Plane | None = None
     job: JobState = JobState()
     message: Message | None = None
@@ -268,6 +306,8 @@ class Session:
     def sources(self) -> tuple[tuple[str, str], ...]:
         """``(key, words)`` of everything that ``commands.promote`` can make editable now."""
         found = []
+        if self.blind is not None and self.blind.hiding:
+            return (("empty", "an empty mask"),)
         if self.snapshot is not None:
             n = len(self.snapshot)
             found += [(f"mode:{m.index}", mode_words(m, n)) for m in self.modes]
@@ -277,6 +317,8 @@ class Session:
             found.append(("trajectory", f"x̂0 at step {self.trajectory.number(self.trajectory.done)}"))
         found += [(f"branch:{b.letter}", f"branch {b.words}") for b in self.branches if b.view.mask is not None]
         found += [("empty", "an empty mask")] if self.case is not None else []
+        found += [(f"rater:{name}", f"reader {name}") for name in self.raters]
+        found += [(f"layer:{name}", f"layer {name!r}") for name in self.label_layers] if self.case is not None else []
         # Last, since a hint is never the mask that one begins with unless asked.
         found += [("saliency", "saliency above the threshold")] if self.cut is not None else []
         return tuple(found)

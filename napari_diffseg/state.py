@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from diffseg.case import Case
     from diffseg.checkpoint import Checkpoint
     from diffseg.grid import Box
+    from diffseg.mask_file import MaskStart
     from diffseg.plan import SamplePlan
     from diffseg.saliency_plan import ExplainPlan
+    from napari_diffseg.mask_edit import ModelEdit
 
 Plane = Literal["axial", "coronal", "sagittal", "3d"]
 State = Literal["idle", "running", "paused", "cancelling"]
@@ -142,7 +144,12 @@ class Maps:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MaskState:
-    """The mask being corrected. ``labels (*S)`` uint8 is the very array of its layer, on the scan's grid."""
+    """The mask being corrected. ``labels (*S)`` uint8 is the very array of its layer, on the scan's grid.
+
+    ``start`` is a copy of what it started as, never written to, None where that is not known; ``edits`` are those of
+    models and tools since. ``revision`` grows with every stroke, edit, undo and redo. ``begun`` tells how to make
+    ``start`` again.
+    """
 
     labels: np.ndarray
     source: str
@@ -155,6 +162,10 @@ class MaskState:
     dirty: bool = True
     path: Path | None = None
     saved_at: datetime | None = None
+    start: np.ndarray | None = None
+    edits: tuple[ModelEdit, ...] = ()
+    revision: int = 0
+    begun: MaskStart | None = None
 
 
 @dataclass(frozen=True)

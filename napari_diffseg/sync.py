@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -23,6 +22,7 @@ from diffseg.grid import Box
 from napari_diffseg import commands, keys, layerdata, opening, raters, warming
 from napari_diffseg.layer_updates import show
 from napari_diffseg.layerdata import LayerData, own
+from napari_diffseg.mask_mirror import MaskMirror
 from napari_diffseg.mirrors import MIRRORS, Mirror
 from napari_diffseg.preferences import prepare, wants_keys
 from napari_diffseg.session import Session, session_for, unwrapped
@@ -227,6 +227,14 @@ class LayerSync:
         missed = [axis for axis, at in self.sliced() if not box.start[axis] <= at < box.stop[axis]]
         self._slice_at([(a + b - 1) // 2 for a, b in zip(box.start, box.stop, strict=True)], missed)
 
+    def edit_mask(self, where: np.ndarray, values: np.ndarray) -> Any:
+        """Into the mask's layer, or into the bare mask while its layer is not there."""
+        return next(mirror for mirror in self.mirrors if isinstance(mirror, MaskMirror)).write(where, values)
+
+    def labels_named(self, name: str) -> Any:
+        """The Labels layer of this name, None without one."""
+        return next((la for la in self.layers if la.name == name and la._type_string == "labels"), None)
+
     def show_table(self) -> None:
         """napari's own table beside the dock, on the layer that holds a row per mask."""
         for layer in self.find("members"):
@@ -272,12 +280,14 @@ class LayerSync:
                 show(layer, False)
         others = () if rest is None else layerdata.scan_layers(replace(rest, raters={}))
         unused = [self.add((values, {**look, "visible": False}, kind)) for values, look, kind in others]
+        for layer, files in zip(unused, layerdata.files_of_channels(rest, rest_files) if rest else (), strict=False):
+            own(layer)["files"] = files
         added = []
         for values, look, kind in layerdata.scan_layers(case):
             outline = {"contour": layerdata.RATER_PIXELS} if kind == "labels" else {}
             added.append(self.add((values, look | outline, kind)))
-        for layer, file in (*zip_longest(unused, rest_files), *zip(added, self.session.files, strict=False)):
-            own(layer)["file"] = file
+        for layer, files in zip(added, layerdata.files_of_channels(case, self.session.files), strict=False):
+            own(layer)["files"] = files
         self.scan_shown_by(added[: len(case.channels)])
         self._turns.soon(partial(self._face, case, added, alone and not unused))
         self._turns.soon(self._show_scale)

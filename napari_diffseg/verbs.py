@@ -27,8 +27,15 @@ VERBS: dict[str, tuple[str, ...]] = {
     "export": ("trajectory", "idle"),
     "hint": ("case", "hint model", "hint fit", "idle"),
     "compare": ("case", "raters", "snapshot", "idle"),
-    "promote": ("case",),
+    "look": ("case",),
+    "promote": ("case", "not blind"),
     "save": ("mask",),
+    "edit mask": ("mask to correct",),
+    "redraw": ("case", "not blind", "model", "fit", "mask to correct", "strokes", "idle"),
+    "answers": ("mask to correct", "answers"),
+    "check": ("case", "not blind", "masks that differ"),
+    "blind": ("case", "not blind"),
+    "reveal": ("blind",),
 }
 
 
@@ -50,6 +57,21 @@ def missing(session: Session, wanted: str) -> str:
         "trajectory": (session.trajectory is not None, "There is no trajectory yet: press Play."),
         "raters": (bool(session.raters), "This scan has no masks of readers: add them on the page Case."),
         "snapshot": (session.snapshot is not None, "There are no masks yet: press Grow."),
+        "mask to correct": (session.mask is not None, "There is no mask to correct yet: make one editable first."),
+        "strokes": (
+            session.mask is not None and session.mask.edited,
+            "Nothing was painted or erased yet: correct a part of the mask first.",
+        ),
+        "answers": (_answers(session), "There is nothing to choose from: redraw around your strokes first."),
+        "masks that differ": (
+            session.snapshot is not None and len(session.snapshot) > 1,
+            "Places to check are where masks differ: grow an ensemble first.",
+        ),
+        "blind": (session.blind is not None and session.blind.hiding, "No blind reading is going on."),
+        "not blind": (
+            session.blind is None or not session.blind.hiding,
+            "A blind reading is going on: reveal the model's results first.",
+        ),
         "mask": (session.mask is not None, "There is no mask to save yet: make one editable first."),
     }
     if wanted == "fit":
@@ -60,6 +82,11 @@ def missing(session: Session, wanted: str) -> str:
         return _hint_misfit(session)
     met, sentence = checks[wanted]
     return "" if met else sentence
+
+
+def _answers(session: Session) -> bool:
+    state, mask = session.redraw, session.mask
+    return state is not None and mask is not None and state.labels is mask.labels and state.proposal is not None
 
 
 def misfit(session: Session) -> str:

@@ -12,7 +12,7 @@ from diffseg.case import Case
 from diffseg.errors import CaseError
 from napari_diffseg import masks
 from napari_diffseg.fromlayers import case_of_labels, labels_on, placed
-from napari_diffseg.layerdata import KEY, frame_of, own
+from napari_diffseg.layerdata import KEY, class_infos, frame_of, own
 
 
 def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
@@ -39,10 +39,9 @@ def save(path: Path, data: np.ndarray, meta: Mapping[str, Any]) -> list[Path]:
         labels = placed(data, noted.get("roi"), case)
     else:
         case, labels = _unplaced(data, meta)
-    protected = [case.origin.path] if case.channels and case.origin.path is not None else []
-    target = masks.checked(path, protected)
-    source = noted.get("source", f"layer {meta.get('name', '')!r}")
-    return masks.write_with_record(target, labels, case, noted.get("plan"), source, noted.get("edited"))
+    target = masks.checked(path, masks.files_of(case) if case.channels else [])
+    known = (noted.get("plan"), noted.get("source", "a Labels layer"), noted.get("edited"), noted.get("begun"))
+    return masks.write_with_record(target, labels, case, *known, classes=class_infos(meta))
 
 
 def _unplaced(data: np.ndarray, meta: Mapping[str, Any]) -> tuple[Case, np.ndarray]:

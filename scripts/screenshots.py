@@ -6,7 +6,9 @@ Writes ``docs/images/<page>.png``, 1280 x 800, and ``docs/images/trajectory.gif`
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from PIL import Image
 from qtpy.QtWidgets import QScrollArea
 
 from diffseg.errors import DiffsegError
+from diffseg.keeper import FOLDER_VARIABLE
 from napari_diffseg import commands, launch
 from napari_diffseg.runs import live
 from napari_diffseg.saliency_commands import explain
@@ -143,7 +146,14 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="FOLDER", help="instead of docs/images")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    camera = Camera(options.output)
+    with tempfile.TemporaryDirectory() as journals:
+        # What the person at this computer left unsaved is not offered in the pictures.
+        os.environ[FOLDER_VARIABLE] = journals
+        return take_all(Camera(options.output))
+
+
+def take_all(camera: Camera) -> int:
+    """See ``main``."""
     try:
         # The volume first: napari's sliders keep traces of earlier ones.
         for scene in (hippocampus, nodule, lesion, film):

@@ -56,6 +56,14 @@ def shared_dir() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def journals(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this test's journals lie, so that no test is offered the masks of another one."""
+    folder = tmp_path_factory.mktemp("journals")
+    monkeypatch.setenv("DIFFSEG_JOURNAL", str(folder))
+    return folder
+
+
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers of this test alone: the same in every run and whatever other tests do."""

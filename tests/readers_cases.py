@@ -45,4 +45,4 @@ class Drawer:
             self.drawn += 1
             return draw(self.drawn - 1, run.prepared.roi.shape)
 
-        monkeypatch.setattr(Run, "mask", mask)
+        monkeypatch.setattr(Run, "_mask", mask)

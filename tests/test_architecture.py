@@ -97,8 +97,9 @@ def thread_names(module: str) -> set[str]:
     return used & (python | pools | qt)
 
 
-def test_only_jobs_starts_threads_and_waits_for_them() -> None:
-    found = {name: thread_names(name) for name in modules() if name != "napari_diffseg.jobs"}
+def test_only_jobs_and_the_keeper_of_journals_start_threads_and_wait_for_them() -> None:
+    threaded = ("napari_diffseg.jobs", "diffseg.keeper")
+    found = {name: thread_names(name) for name in modules() if name not in threaded}
     assert {name: bad for name, bad in found.items() if bad} == {}
 
 
@@ -143,10 +144,10 @@ def test_only_the_layer_sync_changes_a_viewer() -> None:
 
 
 def test_panels_session_and_commands_do_not_even_look_at_a_viewer() -> None:
-    # Mirrors listen on behalf of the sync; the writer looks for the scan that a mask belongs to; memory is freed when
-    # a layer is removed.
-    may_look = {"ensemble_mirror", "garbage", "mask_mirror", "mirrors", "region_mirror", "trajectory_mirror", "writer"}
-    may_look |= SYNC
+    # Mirrors listen on behalf of the sync; reader and writer look for the scan that a mask belongs to; memory is freed
+    # when a layer is removed.
+    may_look = {"ensemble_mirror", "garbage", "mask_mirror", "mirrors", "region_mirror", "trajectory_mirror"}
+    may_look |= {"blind_mirror", "journal_mirror", "labels_mirror", "reader", "writer"} | SYNC
     found = {name: viewer_uses(name) for name in PLUGIN if name.partition(".")[2] not in may_look}
     assert {name: bad for name, bad in found.items() if bad} == {}
 

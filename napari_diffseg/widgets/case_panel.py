@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from diffseg.zoo import sample_scans
-from napari_diffseg import commands, keys, opening, raters, whole_scan
+from napari_diffseg import commands, dialogs, keys, opening, raters, whole_scan
 from napari_diffseg.region_cost import cost_words
 from napari_diffseg.verbs import hints_only
 from napari_diffseg.widgets.layer_choice import LayerChoice
@@ -38,7 +38,6 @@ PLANES: tuple[tuple[Plane, str, str], ...] = (
     ("sagittal", "Sagittal", "Seen from the left: front on the left, head at the top"),
     ("3d", "3D", "The whole volume; drag to turn it"),
 )
-SCANS = "Scans (*.nii *.nii.gz *.hdr *.img *.png *.jpg *.jpeg *.tif *.tiff);;All files (*)"
 OTHER = "Other file…"
 CARD_PX = 340
 
@@ -48,9 +47,10 @@ class CasePanel(Panel):
 
     title = "Case"
     help = (
-        "The scan, the model that draws on it, and the part of the scan that is drawn on. Drop files anywhere here: "
-        "several contrasts of one scan become the model's inputs by their names, and masks become readers. Planes are "
-        "radiological: the patient's right is on the left. A box is quicker than the whole scan, and can be dragged."
+        "The scan, the model that draws on it, and the part of the scan that is drawn on. Drop files or a DICOM "
+        "folder: several contrasts of one scan become the model's inputs by their names, and masks become readers. "
+        "Planes are radiological: the patient's right is on the left. A box is quicker than the whole scan, and can "
+        "be dragged."
     )
 
     def _build(self) -> None:
@@ -76,8 +76,9 @@ class CasePanel(Panel):
             box.addWidget(made)
             box.addWidget(line(scan.description, faint=True))
             self.samples.append(made)
-        self.open = button("Open files…", "One NIfTI file per contrast of the same scan", "Open scan files")
-        box.addWidget(self.open)
+        self.open = button("Open files…", "One file per contrast of the same scan, or a DICOM slice", "Open scan files")
+        self.folder = button("Open DICOM folder…", "A folder with the slices of one series", "Open a DICOM folder")
+        box.addLayout(row(self.open, self.folder))
 
     def _build_filled(self) -> None:
         grid = QGridLayout(self.filled)
@@ -134,6 +135,7 @@ class CasePanel(Panel):
 
     def _connect(self) -> None:
         self.open.clicked.connect(self.choose_files)
+        self.folder.clicked.connect(self.choose_folder)
         self.inputs.chosen.connect(lambda layers: commands.use_layers(self.session, layers))
         self.models.activated.connect(self._choose_model)
         self.card.clicked.connect(self._show_card)
@@ -159,7 +161,7 @@ class CasePanel(Panel):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:
-        """Open the files dropped: channels of one scan, readers' masks, or a model."""
+        """Open what was dropped: channels of one scan, a folder of slices, readers' masks, or a model."""
         data = event.mimeData() if event is not None else None
         paths = [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()] if data is not None else []
         if event is not None and paths:
@@ -172,15 +174,18 @@ class CasePanel(Panel):
 
     def choose_files(self) -> None:
         """Ask for a scan's files and open them."""
-        names, _ = QFileDialog.getOpenFileNames(self, "Open a scan", "", SCANS)
-        if names:
-            opening.open_any(self.session, [Path(name) for name in names])
+        if paths := dialogs.ask_for_files(self, "Open a scan"):
+            opening.open_any(self.session, paths)
+
+    def choose_folder(self) -> None:
+        """Ask for a folder of DICOM slices and open it."""
+        if (folder := dialogs.ask_for_folder(self, "Open a folder of DICOM slices")) is not None:
+            opening.open_any(self.session, [folder])
 
     def choose_masks(self) -> None:
         """Ask for masks of readers and add them."""
-        names, _ = QFileDialog.getOpenFileNames(self, "Add readers' masks", "", SCANS)
-        if names:
-            raters.add_raters(self.session, [Path(name) for name in names])
+        if paths := dialogs.ask_for_files(self, "Add readers' masks"):
+            raters.add_raters(self.session, paths)
 
     def _choose_whole(self) -> None:
         whole_scan.choose_whole(self.session)
@@ -274,7 +279,7 @@ class CasePanel(Panel):
 
     def _on_job(self) -> None:
         opening = self.session.blockers("open")
-        for made in (*self.samples, self.open):
+        for made in (*self.samples, self.open, self.folder):
             enable(made, opening)
         busy = self.session.blockers("choose")
         self.models.setEnabled(not busy)

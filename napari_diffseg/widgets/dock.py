@@ -14,7 +14,7 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
-from napari_diffseg import commands, keys
+from napari_diffseg import commands, keys, recovery
 from napari_diffseg.garbage import Aside
 from napari_diffseg.session import Session, unwrapped
 from napari_diffseg.sync import attach
@@ -24,6 +24,7 @@ from napari_diffseg.widgets.ensemble_panel import EnsemblePanel
 from napari_diffseg.widgets.job_bar import JobBar
 from napari_diffseg.widgets.mask_panel import MaskPanel
 from napari_diffseg.widgets.panel import GAP, MARGIN, Heard, Panel, deafen, line
+from napari_diffseg.widgets.recovery_bar import RecoveryBar
 from napari_diffseg.widgets.saliency_panel import SaliencyPanel
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 # Results that a tab can tell of.
 FIELDS = ("case", "model", "trajectory", "snapshot", "saliency", "mask")
+# Pages that tell what the model found.
+TELLING = (DenoisePanel.title, EnsemblePanel.title, SaliencyPanel.title)
 NARROWEST_PX = 360
 # napari squeezes the tabs of its own; these are to be read and hit.
 TAB_STYLE = "QTabBar::tab { padding: 4px 6px; min-height: 20px; }"
@@ -46,14 +49,16 @@ class Dock(QWidget):
         self.session = attach(napari_viewer)
         self.panels: dict[str, Panel] = {page.title: page(self.session) for page in self.pages}
         self.bar = JobBar(self.session)
+        self.recovery = RecoveryBar(self.session)
         self._build()
-        heard = [panel.heard for panel in (*self.panels.values(), self.bar)]
+        heard = [panel.heard for panel in (*self.panels.values(), self.bar, self.recovery)]
         self._ears = Ears(self.session, heard, Aside(unwrapped(napari_viewer)))
         self._connect()
         self._window: QWidget | None = None
         self._closing = False
         # Told after the widgets are gone, so that it may know nothing of them.
         self.destroyed.connect(self._ears.end)
+        recovery.look(self.session)
 
     def _build(self) -> None:
         box = QVBoxLayout(self)
@@ -73,6 +78,7 @@ class Dock(QWidget):
         self.about.setContentsMargins(MARGIN, GAP, MARGIN, 0)
         self.about.hide()
         box.addWidget(self.about)
+        box.addWidget(self.recovery)
         box.addWidget(self.bar)
         self.setMinimumWidth(NARROWEST_PX)
         self.setAcceptDrops(True)
@@ -87,8 +93,11 @@ class Dock(QWidget):
         own: list[Heard] = [(getattr(self.session.events, field), self._on_results) for field in FIELDS]
         for signal, by in own:
             signal.connect(by)
+        own.append((self.session.events.blind, self._on_blind))
+        self.session.events.blind.connect(self._on_blind)
         self._ears.heard.append(own)
         self._on_results()
+        self._on_blind()
 
     def turn_to(self, title: str) -> None:
         """Show the page of this title, if it is here."""
@@ -126,6 +135,16 @@ class Dock(QWidget):
     def _on_results(self) -> None:
         for number, (title, panel) in enumerate(self.panels.items()):
             self.tabs.setTabText(number, f"{title} ✓" if panel.finished() else title)
+
+    def _on_blind(self) -> None:
+        """No page with results while somebody reads blind."""
+        blind = self.session.blind
+        hiding = blind is not None and blind.hiding
+        if hiding and list(self.panels)[self.tabs.currentIndex()] in TELLING:
+            self.turn_to(MaskPanel.title)
+        for number, title in enumerate(self.panels):
+            self.tabs.setTabEnabled(number, not (hiding and title in TELLING))
+            self.tabs.setTabToolTip(number, "Hidden during a blind reading" if hiding and title in TELLING else "")
 
     # ---- the end: a dock's cross only takes the parent away, and nobody gets a closeEvent ----
 
@@ -165,7 +184,7 @@ class Dock(QWidget):
         if not self._ears.open:
             return
         self._unwatch()
-        for panel in self.panels.values():
+        for panel in (*self.panels.values(), self.recovery):
             panel.shutdown()
         self._ears.end()
 

@@ -65,12 +65,14 @@ class DotPlot(Plot):
 
 
 def axis_range(x: np.ndarray) -> tuple[float, float]:
-    """The range of the values, never empty: a tenth of the value to both sides where all are equal."""
+    """The range of the values, and not less than a tenth of their size to both sides of the middle.
+
+    Values that hardly differ then look alike, and the numbers of the axis have room.
+    """
     low, high = float(x.min()), float(x.max())
-    if high > low:
-        return low, high
-    half = 0.1 * abs(low) or 0.5
-    return low - half, high + half
+    middle = (low + high) / 2
+    half = 0.1 * abs(middle) or 0.5
+    return min(low, middle - half), max(high, middle + half)
 
 
 def stacked(x: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -317,8 +317,8 @@ def number_words(found: Distribution) -> str:
 
 
 def ends(low: float, high: float) -> str:
-    """Both ends with two significant digits, or as many as tell them apart, up to four; one number where none do."""
-    for digits in (2, 3, 4):
+    """Both ends with two significant digits, or three where that tells them apart; one number where it does not."""
+    for digits in (2, 3):
         first, last = rounded(low, digits), rounded(high, digits)
         if first != last:
             return f"{first} – {last}"

@@ -1,6 +1,7 @@
-"""The command line: ``diffseg models | sample | saliency | measure | train | evaluate | convert``.
+"""The command line: ``diffseg models | sample | saliency | measure | train | evaluate | convert | replay``.
 
-Exit codes: 0 done; 2 wrong usage or unusable input, with one sentence on standard error; 130 interrupted.
+Exit codes: 0 done; 1 a replay gave other results; 2 wrong usage or unusable input, with one sentence on standard
+error; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from importlib import import_module
 
 from diffseg.errors import DiffsegError
 
-COMMANDS = ("models", "sample", "saliency", "measure", "train", "evaluate", "convert")
+COMMANDS = ("models", "sample", "saliency", "measure", "train", "evaluate", "convert", "replay")
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,9 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
         options = parser().parse_args(arguments)
-        options.run(options)
+        return options.run(options) or 0
     except DiffsegError as error:
         sys.stderr.write(f"diffseg: {error}\n")
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        sys.stderr.write("diffseg: Memory ran out; close other programs or choose a smaller region.\n")
         return 2
     except BrokenPipeError:
         return 0  # the reader of our output, such as head, has seen enough
@@ -52,7 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("diffseg: interrupted; nothing half-written was left behind.\n")
         return 130
-    return 0
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from diffseg.devices import is_out_of_memory  # only once torch is there anyway
+
+    return is_out_of_memory(error)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,10 @@ METADATA_KEY = "diffseg"
 FORMAT = 2
 # A header larger than this is not a card but damage or an attack.
 LARGEST_HEADER_BYTES = 16_000_000
+# Beyond these a card is damaged: voxels along a side of a window, denoising steps, values of a uint8 label.
+LARGEST_SIDE = 65_536
+MOST_STEPS = 100_000
+MOST_CLASSES = 256
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,16 @@ class Card:
     source: str = ""
     saliency: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that no model has, before anything is made of them."""
+        sides = 2 <= len(self.window) <= 3 and all(1 <= side <= LARGEST_SIDE for side in self.window)
+        counts = self.classes and self.channels and 1 <= self.steps <= MOST_STEPS
+        if not sides or not counts or len(self.classes) > MOST_CLASSES:
+            raise CheckpointError(
+                f"The card of {self.name[:40]!r} describes no model: its window is {self.window}, with "
+                f"{len(self.classes)} classes, {len(self.channels)} channels and {self.steps} steps; get it again."
+            )
+
     @property
     def spatial(self) -> int:
         """2 for a slice model, 3 for a volume model."""
@@ -131,9 +145,11 @@ def card_of(path: Path) -> Card:
                 raise ValueError("header too large")
             header = json.loads(file.read(size))
         text = header.get("__metadata__", {}).get(METADATA_KEY)
+        if not isinstance(text, str | None):
+            raise ValueError("metadata is text")
     except OSError as bad:
         raise CheckpointError(f"{path} cannot be read ({bad.strerror}); check the path and its permissions.") from None
-    except (struct.error, ValueError, AttributeError):
+    except (struct.error, ValueError, AttributeError, RecursionError):
         raise CheckpointError(f"{path} is not a whole .safetensors file; copy or download it again.") from None
     if text is None:
         raise CheckpointError(
@@ -147,7 +163,7 @@ def refuse_newer(path: Path, text: str) -> None:
     """Raise ``CheckpointError`` for a card of a format that this version does not know."""
     try:
         found = json.loads(text).get("format", FORMAT)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return  # no card at all: reading it says what is wrong
     if isinstance(found, int) and found > FORMAT:
         raise CheckpointError(

@@ -22,8 +22,9 @@ class Origin:
     """How display arrays came from the file, so that saving inverts it exactly.
 
     `shape` is the file's own spatial shape, (X, Y, Z), (X, Y, 1) or (X, Y), and `affine` its own 4 x 4
-    matrix, in the file's units. `axes` and `flips` are those of `grid.display_order`. `header` holds the
-    geometry fields of the file's header in its own binary form, and nothing that could name a patient.
+    matrix, in the file's units of `unit_mm` each. `axes` and `flips` are those of `grid.display_order`. `header` holds
+    the geometry fields of the file's header in its own binary form, and nothing that could name a patient.
+    `files` are the slices of a DICOM series in the order of the third axis, `path` being the first; else empty.
     """
 
     path: Path | None
@@ -33,6 +34,13 @@ class Origin:
     flips: tuple[bool, ...]
     header: bytes | None = None
     format: str = "nifti1"
+    unit_mm: float = 1.0
+    files: tuple[Path, ...] = ()
+
+    @property
+    def affine_mm(self) -> NDArray[np.float64]:
+        """The matrix from file indices (i, j, k) to RAS mm, invertible for a file of one 2D image too."""
+        return self._affine(self.unit_mm)
 
     @property
     def planar(self) -> bool:
@@ -58,14 +66,18 @@ class Origin:
         stored = stored.transpose(np.argsort(self.axes))
         return stored[..., 0] if len(self.shape) == 2 else stored
 
-    def display_grid(self, mm_per_unit: float = 1.0) -> Grid:
-        """The grid of the display arrays, in mm, for a file whose affine counts in units of `mm_per_unit`."""
-        affine = np.array(self.affine, dtype=np.float64)
-        affine[:3] *= mm_per_unit
-        if self.planar:
-            affine[:3, 2] = _through_plane(affine)
+    def display_grid(self, mm_per_unit: float | None = None) -> Grid:
+        """The grid of the display arrays, in mm, for units of `mm_per_unit` (the origin's own unless given)."""
+        affine = self._affine(self.unit_mm if mm_per_unit is None else mm_per_unit)
         affine = display_affine(affine, (*self.shape, 1)[:3], self.axes, self.flips)
         return Grid(self._display_shape()[1:] if self.planar else self._display_shape(), affine)
+
+    def _affine(self, unit_mm: float) -> NDArray[np.float64]:
+        affine = np.array(self.affine, dtype=np.float64)
+        affine[:3] *= unit_mm
+        if self.planar:
+            affine[:3, 2] = _through_plane(affine)
+        return affine
 
     def _display_shape(self) -> tuple[int, ...]:
         shape = (*self.shape, 1)[:3]
@@ -76,7 +88,8 @@ class Origin:
 class Case:
     """A scan: `image` (C, *S) float32 in display order on `grid`, one name per channel, and rater masks.
 
-    `raters` maps a name to labels (*S), uint8 or uint16. Cases are compared by identity.
+    `raters` maps a name to labels (*S), uint8 or uint16. `notes` are sentences about what reading had to change. Cases
+    are compared by identity.
     Raises CaseError when the parts do not fit together.
     """
 
@@ -86,6 +99,7 @@ class Case:
     raters: Mapping[str, Labels]
     origin: Origin
     name: str
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
@@ -118,6 +132,8 @@ def origin_of(
     path: Path | None = None,
     header: bytes | None = None,
     file_format: str = "nifti1",
+    unit_mm: float = 1.0,
+    files: Sequence[Path] = (),
 ) -> Origin:
     """The Origin of a file of that spatial shape (two or three axes) and affine; CaseError if degenerate."""
     planar = len(shape) == 2 or shape[2] == 1
@@ -132,7 +148,8 @@ def origin_of(
     axes, flips = display_order(matrix, planar)
     exact = np.array(affine, dtype=np.float64)
     exact.setflags(write=False)
-    return Origin(path, tuple(int(n) for n in shape), exact, axes, flips, header, file_format)
+    voxels = tuple(int(n) for n in shape)
+    return Origin(path, voxels, exact, axes, flips, header, file_format, unit_mm, tuple(files))
 
 
 def _through_plane(affine: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from diffseg.card import METADATA_KEY, Card, read_card
 from diffseg.codec import Codec, build_codec
 from diffseg.denoise import Denoiser, Head, bound, build_head
-from diffseg.errors import CheckpointError
+from diffseg.devices import is_out_of_memory
+from diffseg.errors import CheckpointError, DeviceError
 from diffseg.io.atomic import atomic_file
 from diffseg.nets import ARCHITECTURES
 from diffseg.nets.blocks import channels_last
+from diffseg.nets.hollow import hollow_network
 from diffseg.noise import SCHEDULES, NoiseSchedule
 from diffseg.records import from_dict, to_json
 from diffseg.self_condition import SelfConditioned, is_self_conditioned
@@ -93,24 +95,61 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     """The model in a house checkpoint, on ``device``; half-precision weights are widened to float32.
 
     Raises:
-        CheckpointError: unusable file, or weights that do not fit the architecture on its card.
+        CheckpointError: unusable file, weights that do not fit the architecture on its card, or that are no numbers.
+        DeviceError: not enough memory for the model.
     """
     card, digest = read_card(path)
-    network = build_network(card)
     try:
+        _refuse_other_shapes(path, card)
+        network = build_network(card)
         weights = {k: v.float() for k, v in load_file(path).items()}
         network.load_state_dict(weights)
-    except SafetensorError:
+        network = network.to(device).eval()
+    except (OSError, SafetensorError):
         raise CheckpointError(f"{path} is damaged or cut short; copy or download it again.") from None
-    except RuntimeError as bad:
-        first = str(bad).strip().splitlines()[-1].strip()
-        raise CheckpointError(f"The weights in {path} do not fit its card: {first}") from None
-    return Checkpoint(card, network.to(device).eval(), digest, path)
+    except (MemoryError, RuntimeError) as bad:
+        if is_out_of_memory(bad):
+            raise DeviceError(f"There is too little memory for the model {path.name}; close other programs.") from None
+        raise CheckpointError(f"The weights in {path} do not fit its card: {_last_line(bad)}") from None
+    broken = [name for name, value in weights.items() if not bool(value.isfinite().all())]
+    if broken:
+        raise CheckpointError(
+            f"{path} is damaged: {len(broken)} of its tensors ({broken[0]}, ...) hold values that are no finite "
+            "numbers; copy or download it again."
+        )
+    return Checkpoint(card, network, digest, path)
+
+
+def _refuse_other_shapes(path: Path, card: Card) -> None:
+    """Compare the network on the card with the file's tensors, by shape alone."""
+    with safe_open(path, "pt") as file:
+        names = list(file.keys())
+        stored = {k: torch.empty(file.get_slice(k).get_shape(), device="meta") for k in names}
+    network = hollow_network(lambda: build_network(card), card.network, 2 * len(names) + 100, f"The card in {path}")
+    network.load_state_dict(stored)
+
+
+def _last_line(error: BaseException) -> str:
+    """The last line of a message of PyTorch, as the end of a sentence."""
+    lines = str(error).strip().splitlines() or ["they have other names or shapes"]
+    return lines[-1].strip().rstrip(".") + "."
 
 
 def save_checkpoint(path: Path, card: Card, network: nn.Module, dtype: torch.dtype = torch.float32) -> None:
-    """Write a house checkpoint in one step: an old file stays whole until the new one is complete."""
+    """Write a house checkpoint in one step: an old file stays whole until the new one is complete.
+
+    Raises:
+        CheckpointError, CaseError: the folder or the file cannot be written.
+    """
     weights = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as bad:
+        raise CheckpointError(
+            f"The folder {path.parent} cannot be made ({bad.strerror}); choose one that you may write to."
+        ) from None
     with atomic_file(path) as temporary:
-        save_file(weights, temporary, metadata={METADATA_KEY: to_json(card)})
+        try:
+            save_file(weights, temporary, metadata={METADATA_KEY: to_json(card)})
+        except SafetensorError as bad:  # also for a full disk
+            raise OSError(str(bad)) from None

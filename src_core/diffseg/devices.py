@@ -10,6 +10,12 @@ from diffseg.errors import DeviceError
 
 CHOICES = ("auto", "cuda", "mps", "cpu")
 
+# How libraries below torch say it: the CPU's allocator (Linux, Windows), CUDA and MPS, cuBLAS and cuDNN, oneDNN, C++.
+_NO_MEMORY = (
+    *("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED"),
+    *("could not create a primitive", "could not create a memory", "bad_alloc", "bad allocation"),
+)
+
 
 def available() -> tuple[str, ...]:
     """The usable device types, best first; ``cpu`` is always the last."""
@@ -53,7 +59,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # The CPU allocator raises a plain RuntimeError; MPS likewise.
     text = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+    return isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
 
 
 def release_memory() -> None:

@@ -131,13 +131,15 @@ class Ensemble:
             raise PlanError(f"Member {member} is already part of the ensemble, or it is full; draw another.")
         bits = pack(labels.astype(np.uint8), self.classes)
         row = [class_iou(bits, other) for other in self._members]
-        self._iou = np.block([[self._iou, np.array(row)[:, None]], [np.array([row]), np.ones((1, 1))]])
+        iou = np.block([[self._iou, np.array(row)[:, None]], [np.array([row]), np.ones((1, 1))]])
+        votes = self._votes.copy()
         for k in range(1, self.classes):
-            self._votes[k - 1] += labels == k
+            votes[k - 1] += labels == k
+        # Only now and not in place: memory may have run out before, and snapshots share these arrays.
+        self._votes, self._iou = votes, iou
         self._members.append(bits)
         self._ids.append(member)
 
     def snapshot(self) -> Snapshot:
         """The ensemble as it is now; later additions do not change it."""
-        votes, iou = self._votes.copy(), self._iou.copy()
-        return Snapshot(self.classes, self.shape, votes, iou, tuple(self._members), self.ids)
+        return Snapshot(self.classes, self.shape, self._votes, self._iou, tuple(self._members), self.ids)

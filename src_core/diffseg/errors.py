@@ -29,3 +29,7 @@ class DeviceError(DiffsegError):
 
 class Cancelled(DiffsegError):
     """The person stopped the work; nothing is wrong."""
+
+
+class JournalError(DiffsegError):
+    """A journal that cannot be written, or holds nothing that could be recovered."""

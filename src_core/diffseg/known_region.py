@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,8 +120,9 @@ class KnownRegion:
         """Known voxels and values where ``x`` lies."""
         known, values = self.known.to(x.device), self.values.to(x)
         try:
-            fits = torch.broadcast_shapes(known.shape, values.shape, x.shape) == x.shape
-        except RuntimeError:
+            # torch's own function imports SymPy, which takes a second.
+            fits = np.broadcast_shapes(known.shape, values.shape, x.shape) == tuple(x.shape)
+        except ValueError:
             fits = False
         if not fits:
             raise PlanError(

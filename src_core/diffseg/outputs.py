@@ -52,8 +52,9 @@ def new_folder(out: Path) -> Iterator[Path]:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as bad:
-        raise CaseError(f"{out} cannot be made ({bad.strerror}); choose a folder that you may write to.") from None
+    except (OSError, ValueError) as bad:
+        reason = getattr(bad, "strerror", None) or bad
+        raise CaseError(f"{out} cannot be made ({reason}); choose a folder that you may write to.") from None
     try:
         yield part
         part.chmod(0o755)
@@ -70,9 +71,9 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 def refuse_occupied(out: Path) -> None:
     """Raise ``CaseError`` unless ``out`` is new, empty or an earlier result of ours."""
-    if out.is_file():
+    if os.path.isfile(out):  # which bears any name, unlike Path.is_file
         raise CaseError(f"{out} is a file, but a folder is needed for the results; choose another -o.")
-    if out.is_dir() and any(out.iterdir()) and not (out / PLAN).is_file():
+    if os.path.isdir(out) and any(out.iterdir()) and not (out / PLAN).is_file():
         raise CaseError(f"{out} already holds other files, which would be lost; choose a new or empty folder.")
 
 

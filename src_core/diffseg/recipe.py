@@ -2,8 +2,10 @@
 
 Three entries are enough: ``out``, ``data.folder`` and ``model.name``. Every other setting of ``diffseg.train_plan`` and
 of a model's card may be given and then stands. The choices follow the shipped models. One rater: mask prediction with
-recycling in 5 steps (Fu et al. 2023, 2024). Several raters: velocity prediction, a cosine schedule with input scaling
-and 10 ancestral steps, squared error only, so that the raters' frequencies are kept (Christensen et al. 2025).
+recycling in 5 steps (Fu et al. 2023, 2024). Several raters: the clean mask is predicted under cross-entropy alone,
+which keeps the raters' frequencies, with a cosine schedule with input scaling and 10 ancestral steps (Christensen et
+al. 2025); of the predictions tried at one budget this one came nearest to the raters
+(docs/models/lung-nodule-raters-2d.md).
 """
 
 from __future__ import annotations
@@ -135,8 +137,8 @@ def model_axes(data: Survey) -> int:
 
 
 def several_raters_fit() -> dict[str, Any]:
-    """The squared error is least where every rater has his share; Dice would draw all masks to one."""
-    losses = {"dice": 0.0, "cross_entropy": 0.0, "mse": 1.0}
+    """Cross-entropy is least where every rater has his share; Dice would draw all masks to one."""
+    losses = {"dice": 0.0, "cross_entropy": 1.0, "mse": 0.0}
     return losses | {"diffusion_steps": 1000, "uniform_fraction": 1.0, "stratified": True, "recycling": "none"}
 
 
@@ -156,7 +158,7 @@ def card_values(data: Survey, given: dict[str, Any], cases: int) -> dict[str, An
         "patch": cell,
     }
     diffusion = {
-        "prediction": "v" if many else "x0",
+        "prediction": "x0",
         "codec": "binary" if binary else "onehot",
         "schedule": "cosine" if many else "linear",
         "schedule_settings": {"input_scale": 0.1} if many else {},

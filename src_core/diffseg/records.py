@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 def to_json(record: Any) -> str:
     """Indented JSON of a dataclass instance."""
-    return TypeAdapter(type(record)).dump_json(record, indent=2).decode()
+    return _adapter(type(record)).dump_json(record, indent=2).decode()
 
 
 def from_json(kind: type[T], text: str | bytes, what: str, error: type[DiffsegError]) -> T:
@@ -24,7 +24,7 @@ def from_json(kind: type[T], text: str | bytes, what: str, error: type[DiffsegEr
         error: one sentence that names ``what``, the first field that is wrong and why.
     """
     try:
-        return TypeAdapter(kind).validate_json(text)
+        return _adapter(kind).validate_json(text)
     except ValidationError as bad:
         raise error(_sentence(bad, what)) from None
 
@@ -32,7 +32,7 @@ def from_json(kind: type[T], text: str | bytes, what: str, error: type[DiffsegEr
 def from_dict(kind: type[T], values: dict[str, Any], what: str, error: type[DiffsegError]) -> T:
     """The record of class ``kind`` with these ``values``; raises like ``from_json``, and for names it does not have."""
     try:
-        record = TypeAdapter(kind).validate_python(values)
+        record = _adapter(kind).validate_python(values)
     except ValidationError as bad:
         raise error(_sentence(bad, what)) from None
     known = [f.name for f in fields(kind)] if is_dataclass(kind) else list(values)
@@ -42,6 +42,16 @@ def from_dict(kind: type[T], values: dict[str, Any], what: str, error: type[Diff
         choice = ", ".join(known) or "none"
         raise error(f"{what} cannot be used: there is no setting {unknown[0]!r}; the settings are: {choice}.")
     return record
+
+
+# Making one takes longer than using it a hundred times.
+_adapters: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
 
 
 def _sentence(bad: ValidationError, what: str) -> str:

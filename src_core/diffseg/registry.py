@@ -7,6 +7,7 @@ the family is listed: forms, command line, plans and the family's contract tests
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -14,6 +15,10 @@ from typing import Any, Generic, TypeVar
 from diffseg.errors import PlanError
 
 T = TypeVar("T")
+
+# A damaged file may name something with thousands of letters.
+_words = reprlib.Repr()
+_words.maxstring = 60
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Registry(Generic[T]):
         """
         if name not in self._parts:
             known = ", ".join(self._parts) or "none"
-            raise PlanError(f"There is no {self.kind} called {name!r}; choose one of: {known}.")
+            raise PlanError(f"There is no {self.kind} called {_words.repr(name)}; choose one of: {known}.")
         return self._parts[name]
 
     def __contains__(self, name: object) -> bool:

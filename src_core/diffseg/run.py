@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,16 +18,14 @@ from diffseg.cost import is_whole, pieces
 from diffseg.denoise import Denoiser
 from diffseg.devices import choose_device, is_out_of_memory, release_memory
 from diffseg.ensemble import Ensemble, Snapshot
-from diffseg.errors import CaseError, CheckpointError, DeviceError, PlanError
+from diffseg.errors import CaseError, CheckpointError, PlanError
+from diffseg.fallback import means_on, memory_told, smaller
 from diffseg.plan import SamplePlan
 from diffseg.preprocess import Prepared, prepare
 from diffseg.records import from_dict
 from diffseg.sample import SAMPLERS, Noise, Sampler, Step
 from diffseg.self_condition import SelfConditioned, is_self_conditioned
 from diffseg.windows import SliceNoise, Slicewise, Windowed
-
-# Members denoised together on a GPU; a CPU gains nothing from batches.
-GPU_BATCH = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +68,20 @@ class Run:
         self.sampler: Sampler = from_dict(SAMPLERS[plan.sampler], plan.sampler_settings, "The sampler", PlanError)
         self.prepared: Prepared = prepare(case, card.rule, plan.box, card.spatial)
         self.shape = self.prepared.image.shape[1:]
-        self.device = choose_device(plan.device)
+        self.means = means_on(choose_device(plan.device))
+        self._note = ""
         self._autocast = autocast
         self._denoiser: Denoiser | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; changes when memory runs out."""
+        return self.means.device
+
+    def take_note(self) -> str:
+        """The sentence on the last change that memory forced upon a trajectory, once; empty if there was none."""
+        note, self._note = self._note, ""
+        return note
 
     @property
     def steps(self) -> int:
@@ -90,12 +99,12 @@ class Run:
             self.checkpoint.network.to(self.device)
             image = torch.as_tensor(self.prepared.image)[None].to(self.device)
             stacked = self.case.ndim > self.checkpoint.card.spatial
-            self._denoiser = Slicewise(self._bind, image) if stacked else self._bind(image)
+            self._denoiser = Slicewise(self._bind, image, self.means.slices) if stacked else self._bind(image)
         return self._denoiser
 
     def _bind(self, image: Tensor) -> Denoiser:
         window = self.checkpoint.card.window
-        if is_whole(image.shape[2:], window):
+        if is_whole(image.shape[2:], window) and not self.means.windowed:
             return self.checkpoint.denoiser(image, self._autocast)
         bind = partial(self.checkpoint.denoiser, autocast=self._autocast)
         return Windowed(bind, image, window, halo=min(window) // 8)
@@ -121,7 +130,24 @@ class Run:
 
         With another ``seed`` it is a branch: the same state (the member's own noise without ``start``), and from there
         on the noise of that seed, as ``diffseg.branch`` says.
+
+        When memory runs out it goes on from the last step by smaller means; ``take_note`` has the sentence.
+
+        Raises:
+            DeviceError: nothing smaller is left.
         """
+        while True:
+            try:
+                for step in self._trajectory(member, start, seed):
+                    start = step
+                    yield step
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._note = self._shrink(1)
+
+    def _trajectory(self, member: int, start: Step | None, seed: int | None) -> Iterator[Step]:
         x = self.initial((member,)) if start is None else start.x.to(self.device)
         first = 0 if start is None else start.done
         previous = None if start is None else start.x0.to(self.device)
@@ -147,6 +173,10 @@ class Run:
                     break
         yield from self.trajectory(member, start, seed)
 
+    def fresh_denoiser(self) -> Denoiser:
+        """The denoiser for a trajectory of its own, with nothing remembered of another one."""
+        return self._denoiser_after(None)
+
     def _denoiser_after(self, previous: Tensor | None) -> Denoiser:
         """The denoiser of one trajectory; a self-conditioned one remembers, so every trajectory gets its own."""
         if is_self_conditioned(self.checkpoint.card):
@@ -162,27 +192,31 @@ class Run:
     def grow(self, ensemble: Ensemble, target: int) -> Iterator[Growth]:
         """Add members until there are ``target``; those already present are not drawn again.
 
-        When memory runs out the batch is halved, then the CPU takes over; each change is told in ``note``.
+        When memory runs out the batch is halved, then windows are used, then the CPU; each change is told in ``note``.
 
         Raises:
             DeviceError: even one member does not fit.
         """
         todo = [m for m in range(target) if m not in ensemble.ids]
-        total, done = len(todo) * self.steps, 0
-        batch = GPU_BATCH if self.device.type == "cuda" else 1
-        note = ""
+        total, note = len(todo) * self.steps, ""
+        last: Growth | None = None
         while todo:
-            members = tuple(todo[:batch])
+            members, done = tuple(todo[: self.means.members]), total - len(todo) * self.steps
+            failed = False
             try:
-                for growth in self._grow_batch(ensemble, members, done, total, note):
+                for last in self._grow_batch(ensemble, members, done, total, note):
                     note = ""
-                    yield growth
+                    yield last
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                batch, note = self._shrink(len(members))
-                continue
-            todo, done = todo[len(members) :], done + len(members) * self.steps
+                failed = True
+            # Some members of a batch may have been finished before memory ran out.
+            todo = [m for m in todo if m not in ensemble.ids]
+            if failed and todo:
+                note = self._shrink(len(members))
+            elif failed and last is not None:
+                yield replace(last, done=total, snapshot=ensemble.snapshot())
 
     def _grow_batch(
         self, ensemble: Ensemble, members: tuple[int, ...], done: int, total: int, note: str
@@ -193,29 +227,37 @@ class Run:
             snapshot = None
             if step.done == step.total:
                 for m, x0 in zip(members, step.x0, strict=True):
-                    ensemble.add(self.mask(x0[None]), m)
+                    ensemble.add(self._mask(x0[None]), m)
                 snapshot = ensemble.snapshot()
             yield Growth(done + step.done * len(members), total, members, step, snapshot, note)
             note = ""
 
-    def _shrink(self, batch: int) -> tuple[int, str]:
-        """The next smaller way to go on after memory ran out, and the sentence that says so."""
+    def _shrink(self, members: int) -> str:
+        """Go over to the next smaller means after memory ran out; the sentence that says so."""
         release_memory()
-        if batch > 1:
-            return batch // 2, f"Memory ran out with {batch} members at a time; going on with {batch // 2}."
-        if self.device.type != "cpu":
-            before, self.device, self._denoiser = self.device, torch.device("cpu"), None
-            return 1, f"The memory of {before.type.upper()} is too small for this region; going on with the CPU."
-        side = "×".join(str(s) for s in self.shape)
-        raise DeviceError(
-            f"Memory ran out with one member of {side} voxels; close other programs or choose a smaller region."
-        )
+        window = self.checkpoint.card.window
+        whole = is_whole(self.shape[-len(window) :], window)
+        self.means, note = smaller(self.means, members, self.shape, window, whole)
+        self._denoiser = None
+        return note
 
     def mask(self, x0: Tensor) -> NDArray[np.uint8]:
         """Labels on the region of the case, ``(*roi)`` uint8, from ``x0 (1, K, *W)`` on the model's window.
 
+        Raises ``CheckpointError`` when ``x0`` is not finite, which a mask would not show, and ``DeviceError`` when
+        memory runs out.
+
         Probabilities, not labels, are brought back to the scan's grid, so that resampled borders stay smooth.
         """
+        with memory_told(self.shape):
+            return self._mask(x0)
+
+    def _mask(self, x0: Tensor) -> NDArray[np.uint8]:
+        if not bool(x0.isfinite().all()):  # probabilities would turn it into background
+            raise CheckpointError(
+                f"{self.plan.model} answered with values that are no finite numbers; its weights are damaged, or the "
+                "scan is far from what it was made for."
+            )
         p = self.codec.probabilities(x0.float())[0].cpu().numpy()
         return np.asarray(self.prepared.restore(p).argmax(axis=0), dtype=np.uint8)
 

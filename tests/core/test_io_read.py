@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import csv
 import gzip
 import logging
 import warnings
@@ -19,23 +17,6 @@ from diffseg.errors import CaseError
 from diffseg.io import read_case, read_labels, read_members
 from scans import affine_of, head, orientations, patch_header, save_nifti
 
-MANIFEST_TYPES = (".nii", ".nii.gz", ".hdr")
-REFUSED_BY_POLICY = {
-    "real/example4d.nii.gz": "2 volumes",
-    "real/functional_scaled_4d.nii": "20 volumes",
-    "real/vector_5d_small.nii": "5 axes",
-    "derived/four_channels_4d.nii.gz": "4 volumes",
-    "derived/nan_inf.nii.gz": "17 of 67200",
-    "derived/rgb24.nii.gz": "colours",
-    "derived/truncated.nii.gz": "cut short",
-}
-
-
-def manifest(folder: Path) -> list[dict[str, str]]:
-    """The rows of the manifest that NIfTI readers are asked about."""
-    with (folder / "data/formats/manifest.csv").open(newline="") as rows:
-        return [row for row in csv.DictReader(rows) if row["file"].endswith(MANIFEST_TYPES)]
-
 
 def refused(*arguments: Any, **named: Any) -> str:
     """The one sentence with which `read_case` refuses."""
@@ -44,33 +25,6 @@ def refused(*arguments: Any, **named: Any) -> str:
     sentence = str(refusal.value)
     assert sentence.endswith(".") and "\n" not in sentence and len(sentence) < 300
     return sentence
-
-
-def test_odd_files_in_the_wild_have_their_values_shape_and_spacing(shared_dir: Path) -> None:
-    read = 0
-    for row in manifest(shared_dir):
-        path = shared_dir / "data/formats" / row["file"]
-        if row["file"] in REFUSED_BY_POLICY:
-            assert REFUSED_BY_POLICY[row["file"]] in refused([path])
-            continue
-        assert row["expect"] == "ok"
-        case = read_case([path])
-        shape = ast.literal_eval(row["shape"])[:3]
-        spacing = ast.literal_eval(row["spacing"])[:3]
-        letters = [
-            next(i for i, pair in enumerate(("IS", "PA", "LR")) if axis in pair) for axis in row["axes"]
-        ]
-        assert case.grid.shape == tuple(shape[letters.index(i)] for i in range(3)), path
-        assert case.spacing_mm == pytest.approx([spacing[letters.index(i)] for i in range(3)], rel=1e-3), path
-        values = case.image.astype(np.float64)
-        # Float32 holds values of some thousands to 1e-4; the manifest rounds the mean to four digits.
-        assert (values.min(), values.max()) == pytest.approx(
-            (float(row["min"]), float(row["max"])), rel=1e-6
-        ), path
-        assert values.mean() == pytest.approx(float(row["mean"]), abs=1e-3), path
-        assert np.linalg.det(case.grid.affine[:3, :3]) > 0
-        read += 1
-    assert read >= 13
 
 
 def test_files_of_one_anatomy_show_one_anatomy(shared_dir: Path) -> None:
@@ -280,7 +234,7 @@ def test_unusable_files_get_one_sentence_each(tmp_path: Path) -> None:
         "cut.nii.gz": "cut short",
         "cut.nii": "cut short",
         "text.nii": "damaged",
-        "scan.dcm": "not a NIfTI file",
+        "scan.dcm": "cannot be read as DICOM",
         "header.hdr": "0 bytes",
         "analyze.img": "no orientation",
     }

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QFrame, QLabel
 
+from dicom_files import write_series
 from diffseg.grid import Box
 from diffseg.io import read_case
 from diffseg.preprocess import ImageRule
@@ -70,6 +72,33 @@ def test_a_dropped_file_becomes_the_case(qtbot: QtBot, tmp_path: Path) -> None:
     # File axes (P, I, R) of 18 x 14 x 22 voxels are shown as (I, P, L).
     assert panel.extent.text() == "14 × 18 × 22 voxels · 2 × 1.2 × 0.9 mm"
     assert panel.filled.isVisible() and not panel.empty.isVisible()
+
+
+def test_a_dropped_folder_of_slices_becomes_the_case_with_every_slice_in_the_plan(
+    qtbot: QtBot, tmp_path: Path
+) -> None:
+    session = Session(inline=True)
+    panel = panel_of(qtbot, session)
+    paths = write_series(tmp_path / "series", np.arange(120).reshape(4, 5, 6))
+    drop(panel, [tmp_path / "series"])
+    assert session.case is not None and session.case.grid.shape == (4, 5, 6) and session.files == tuple(paths)
+    drop(panel, [paths[2]])
+    assert session.files == tuple(paths)
+
+
+def test_a_picture_dropped_with_black_and_white_ones_has_readers(qtbot: QtBot, tmp_path: Path) -> None:
+    session = Session(inline=True)
+    panel = panel_of(qtbot, session)
+    y, x = np.mgrid[:40, :50]
+    Image.fromarray((y * 3 + x).astype(np.uint8)).save(tmp_path / "cell.png")
+    paths = [tmp_path / "cell.png"]
+    for number, radius in enumerate((5, 6)):
+        disc = (y - 20) ** 2 + (x - 25) ** 2 < radius**2
+        Image.fromarray(disc.astype(np.uint8) * 255).save(tmp_path / f"anna{number}.png")
+        paths.append(tmp_path / f"anna{number}.png")
+    drop(panel, paths)
+    assert session.case is not None and session.case.channels == ("cell",)
+    assert list(session.raters) == ["anna0", "anna1"] and session.raters["anna1"].max() == 1
 
 
 def test_typing_a_region_places_it_and_a_turned_round_one_is_straightened(qtbot: QtBot, tmp_path: Path) -> None:

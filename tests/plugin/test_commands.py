@@ -235,7 +235,7 @@ def test_memory_running_out_in_a_trajectory_is_one_sentence_and_buttons_work_aga
     broken_network(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), 2)
     commands.play(session)
     assert session.message is not None and session.message.kind == "error"
-    assert "memory ran out" in text(session) and "smaller region" in text(session)
+    assert "Memory ran out" in text(session) and "smaller region" in text(session)
     assert session.trajectory is not None and session.trajectory.done == 2, "finished steps stay"
     assert session.job.state == "idle" and session.blockers("play") == []
     opened = live(session).opened

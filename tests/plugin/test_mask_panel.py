@@ -123,3 +123,78 @@ def test_saving_over_the_scan_is_refused_in_one_sentence(qtbot: QtBot, tmp_path:
     assert (tmp_path / "scan.nii.gz").read_bytes() == before
     assert session.message is not None and session.message.kind == "error"
     assert panel.saved.text().startswith("Not saved yet")
+
+
+def test_a_start_that_would_lose_edits_is_asked_about_on_the_page(qtbot: QtBot, tmp_path: Path) -> None:
+    session = open_session(tmp_path)
+    panel = panel_of(qtbot, session)
+    panel.edit.click()
+    assert session.mask is not None and not panel.question.isVisible()
+    first = session.mask = replace(session.mask, edited=True)
+    panel.edit.click()
+    assert session.mask is first and panel.question.isVisible() and "an empty mask" in panel.question.words.text()
+    panel.question.no.click()
+    assert session.mask is first and not panel.question.isVisible()
+    panel.edit.click()
+    panel.question.yes.click()
+    assert session.mask is not first and not panel.question.isVisible()
+
+
+def test_the_tools_work_on_the_chosen_class_as_they_are_set(qtbot: QtBot, tmp_path: Path) -> None:
+    session = open_session(tmp_path)
+    panel = panel_of(qtbot, session)
+    assert not panel.tools.isVisible()
+    panel.edit.click()
+    assert session.mask is not None and panel.tools.between.isVisible() and panel.tools.protect.isVisible()
+    session.mask.labels[4:8, 4:8, 4:8] = 2
+    session.mask.labels[4:8, 4:8, 9] = 1
+    commands.select_class(session, 2)
+    panel.tools.mm.setValue(2.0)
+    assert session.tools.mm == 2.0
+    panel.tools.grow.click()
+    assert (session.mask.labels == 2).sum() > 64 and (session.mask.labels[4:8, 4:8, 9] == 1).all()
+    panel.tools.protect.click()
+    panel.tools.grow.click()
+    assert not (session.mask.labels[4:8, 4:8, 9] == 1).any()
+    panel.tools.shrink.click()
+    panel.tools.origin.click()
+    assert session.origin_shown and "voxels changed" in session.message.text  # type: ignore[union-attr]
+
+
+def test_places_to_check_are_told_with_their_size_and_how_many_are_left(qtbot: QtBot, tmp_path: Path) -> None:
+    session = open_session(tmp_path)
+    panel = panel_of(qtbot, session)
+    qtbot.waitUntil(lambda: "grow an ensemble" in panel.check.where.text())
+    assert not panel.check.next.isEnabled()
+    commands.grow_ensemble(session, 4)
+    qtbot.waitUntil(lambda: panel.check.where.text().startswith("first: slice"))
+    assert session.queue is not None and session.place is None and not panel.check.done.isEnabled()
+    panel.check.next.click()
+    number = session.queue.places[0].number
+    qtbot.waitUntil(lambda: panel.check.where.text().startswith(f"slice {number} · "))
+    left = len(session.queue.places)
+    assert panel.check.where.text().endswith(f"mm³ · {left} left")
+    panel.check.done.click()
+    qtbot.waitUntil(lambda: panel.check.where.text().endswith(f"· {left - 1} left"))
+    panel.check.by.setCurrentIndex(1)
+    panel.check.by.activated.emit(1)
+    qtbot.waitUntil(lambda: "region 1" in panel.check.where.text())
+
+
+def test_a_blind_reading_is_begun_and_revealed_on_the_page_and_saved_beside_the_mask(
+    qtbot: QtBot, tmp_path: Path
+) -> None:
+    session = open_session(tmp_path)
+    panel = panel_of(qtbot, session)
+    commands.grow_ensemble(session, 2)
+    panel.blind.begin.click()
+    assert keys(panel) == ["empty"] and not panel.edit.isEnabled() and panel.blind.reveal.isVisible()
+    assert session.mask is not None
+    session.mask.labels[3, 4, 5:9] = 1
+    panel.blind.reveal.click()
+    session.mask.labels[3, 4, 5] = 2
+    assert "rater:blind reading" in keys(panel) and "reader 'blind reading'" in panel.blind.state.text()
+    panel.choose_and_save(tmp_path / "out.nii.gz")
+    blind, mask = (np.asarray(nib.load(tmp_path / name).dataobj) for name in ("out.blind.nii.gz", "out.nii.gz"))
+    assert (np.count_nonzero(blind == 1), np.count_nonzero(mask == 1), np.count_nonzero(mask == 2)) == (4, 3, 1)
+    assert (tmp_path / "out.blind.plan.json").is_file()

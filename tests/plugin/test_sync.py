@@ -20,7 +20,7 @@ from pytestqt.qtbot import QtBot
 
 from diffseg.grid import Box
 from diffseg.nets.unet import UNet
-from napari_diffseg import commands, layerdata, opening, raters, reader, runs, samples, sync
+from napari_diffseg import commands, layerdata, mask_edit, opening, raters, reader, runs, samples, sync
 from napari_diffseg.layerdata import own
 from napari_diffseg.runs import live
 from napari_diffseg.session import Session, session_for
@@ -364,21 +364,61 @@ def test_the_class_painted_with_is_one_choice_on_both_sides(viewer: ViewerModel,
     assert mask.selected_label == 1
 
 
-def test_a_second_mask_leaves_the_first_one_as_it_was(viewer: ViewerModel, session: Session) -> None:
+def test_a_new_start_asks_before_unsaved_edits_and_then_keeps_them_as_a_layer(
+    viewer: ViewerModel, session: Session
+) -> None:
     commands.grow_ensemble(session, 2)
+    commands.promote(session, "mean")
     commands.promote(session, "member:0")
-    first = viewer.layers[-1]
+    assert roles(viewer).count("mask") == 1, "what nobody edited gives way"
+    first = role(viewer, "mask")
     first.data_setitem(voxel(0, 0, 0), 1)
     content = first.data.copy()
     commands.promote(session, "member:1")
-    second = viewer.layers[-1]
-    assert second is not first and session.mask is not None and session.mask.labels is second.data
-    first.data_setitem(voxel(1, 1, 1), 2)
-    assert not session.mask.edited, "strokes on the old mask are no business of the new one"
-    content[1, 1, 1] = 2
-    assert (first.data == content).all()
+    assert session.mask is not None and session.mask.labels is first.data, "asked, not done"
+    assert session.asked is not None and session.asked.words == "mask 2" and "not saved" in session.message.text  # type: ignore[union-attr]
+    commands.keep_and_start(session)
+    second = role(viewer, "mask")
+    assert second is not first and session.mask.labels is second.data and session.asked is None
+    assert not session.mask.edited and not first.editable and (first.data == content).all()
+    assert session.label_layers == ("T1 · earlier mask",)
+    first.name = "mine"
     second.undo()
     assert (second.data[session.roi.slices] == session.snapshot.member(1)).all()  # type: ignore[union-attr]
+    commands.promote(session, "layer:mine")
+    assert session.mask is not None and (session.mask.labels == content).all()
+    assert roles(viewer).count("mask") == 1
+
+
+def test_labels_of_others_and_masks_of_readers_can_be_the_start(viewer: ViewerModel, session: Session) -> None:
+    assert session.case is not None
+    data = np.zeros(session.case.grid.shape, np.uint8)
+    data[2, 3, 4] = 5
+    viewer.add_labels(data, name="theirs", scale=session.case.spacing_mm)
+    assert session.label_layers == ("theirs",) and "layer:theirs" in dict(session.sources())
+    assert commands.promote(session, "layer:theirs") and session.mask is not None
+    assert session.mask.labels is not data and (session.mask.labels == data).all()
+    names = [info.name for info in session.mask.classes[1:]]
+    assert names == ["anterior", "posterior", "label 3", "label 4", "label 5"], "none is without name and colour"
+    session.added_raters = (("R7", data),)
+    assert commands.promote(session, "rater:R7") and session.mask.source == "reader R7"
+    assert session.mask is not None and session.mask.plan is None
+    viewer.layers.remove("theirs")
+    assert session.label_layers == ()
+    assert not commands.promote(session, "layer:theirs")
+
+
+def test_the_layer_of_who_wrote_what_follows_every_stroke(viewer: ViewerModel, session: Session) -> None:
+    commands.promote(session, "empty")
+    session.origin_shown = True
+    layer = role(viewer, "origin")
+    assert not layer.data.any() and not layer.editable
+    role(viewer, "mask").data_setitem(voxel(1, 2, 3), 1)
+    assert layer.data[1, 2, 3] == mask_edit.PAINTED and np.count_nonzero(layer.data) == 1
+    role(viewer, "mask").undo()
+    assert not layer.data.any()
+    viewer.layers.remove(layer)
+    assert not session.origin_shown
 
 
 def test_another_array_put_into_the_mask_layer_is_the_one_that_is_saved(viewer: ViewerModel, session: Session) -> None:

@@ -277,6 +277,6 @@ def test_memory_running_out_in_a_branch_is_one_sentence_and_it_can_be_tried_agai
     with monkeypatch.context() as patch:
         patch.setattr(UNet, "forward", full)
         commands.branch_here(session)
-    assert "memory ran out" in text(session) and session.job.state == "idle"
+    assert "Memory ran out" in text(session) and session.job.state == "idle"
     commands.remove_branch(session, "B")
     assert commands.branch_here(session) and session.branches[0].view.done == 3

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import nrrd
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -17,6 +18,7 @@ from napari.utils.notifications import Notification, notification_manager
 
 from diffseg.case import Case
 from diffseg.grid import Box
+from diffseg.io import read_labels
 from diffseg.plan import SamplePlan, plan_for
 from napari_diffseg import layerdata, reader, writer
 from napari_diffseg.state import MaskState
@@ -80,6 +82,19 @@ def test_the_mask_is_written_voxel_for_voxel_with_its_record(scan: Path, tmp_pat
     # A third of 504 voxels of 0.5 x 1.25 x 3 mm.
     assert record["volume_ml"]["1"] == pytest.approx(168 * 1.875e-3)
     assert str(tmp_path) not in Path(written[1]).read_text(), "paths are relative, so both can move together"
+
+
+def test_names_and_colours_of_the_classes_go_where_the_format_has_them(scan: Path, tmp_path: Path) -> None:
+    case = case_in(reader.read(str(scan)))
+    mask, layer = mask_of(case)
+    assert save(layer, tmp_path / "mask.seg.nrrd") and save(layer, tmp_path / "mask.mha")
+    header = nrrd.read_header(str(tmp_path / "mask.seg.nrrd"))
+    for number, info in enumerate(mask.classes[1:]):
+        assert header[f"Segment{number}_Name"] == info.name
+        color = [round(255 * float(value)) for value in header[f"Segment{number}_Color"].split()]
+        assert "#{:02x}{:02x}{:02x}".format(*color) == info.color
+    for suffix in (".seg.nrrd", ".mha"):
+        assert (read_labels(tmp_path / f"mask{suffix}", case.grid) == mask.labels).all()
 
 
 def test_results_of_a_region_are_written_with_background_around_them(scan: Path, tmp_path: Path) -> None:

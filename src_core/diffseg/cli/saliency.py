@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +23,7 @@ KNOBS = ("q", "r", "tau", "scale")
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    sub.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="one NIfTI file per channel of the model")
+    sub.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a file or DICOM folder per channel")
     sub.add_argument("-m", "--model", required=True, help="an image diffusion model, or for CAMs a classifier")
     sub.add_argument("-o", "--out", required=True, type=Path, help="folder for the results")
     sub.add_argument("--classifier", help="classifier for guided methods (default: MODEL-classifier.safetensors)")
@@ -52,7 +53,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Explain, write, and say where."""
     from diffseg.checkpoint import load_checkpoint  # torch, only now
-    from diffseg.io import read_case
+    from diffseg.io import read_scan
     from diffseg.outputs import refuse_occupied
     from diffseg.saliency.files import write_saliency
     from diffseg.saliency.run import SaliencyRun, method_of
@@ -66,13 +67,15 @@ def run(options: argparse.Namespace) -> None:
     method = method_of(options.method, knobs | settings(options))
     guide = classifier_path(options, path)
     classifier = None if guide is None else load_checkpoint(guide)
-    case = read_case(options.images, (), checkpoint.card.channels)
+    case, files = read_scan(options.images, (), checkpoint.card.channels)
+    for note in case.notes:
+        sys.stderr.write(f"diffseg: {note}\n")
     choices: dict[str, Any] = {
         k: getattr(options, k) for k in ("seed", "target", "background", "threshold", "roi", "device")
     }
     plan = explain_plan(
         (checkpoint.card.name, checkpoint.sha256),
-        tuple(options.images),
+        tuple(dict.fromkeys(path for group in files for path in group)),
         options.method,
         asdict(method),
         None if classifier is None else (classifier.card.name, classifier.sha256),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ HELP = "draw an ensemble of masks for one scan and write it to a folder"
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    sub.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="one file per channel: NIfTI, PNG, JPEG")
+    sub.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a file or DICOM folder per channel")
     sub.add_argument("-m", "--model", required=True, help="a shipped model's name or a .safetensors file")
     sub.add_argument("-o", "--out", required=True, type=Path, help="folder for the results")
     sub.add_argument("-n", "--members", type=int, default=16, help="number of masks (default 16)")
@@ -36,7 +37,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Sample, write, and say where."""
     from diffseg.checkpoint import load_checkpoint  # torch, only now
-    from diffseg.io import read_case
+    from diffseg.io import read_scan
     from diffseg.outputs import refuse_occupied, write_outputs
     from diffseg.plan import plan_for
     from diffseg.run import Run
@@ -44,12 +45,18 @@ def run(options: argparse.Namespace) -> None:
     refuse_occupied(options.out)
     checkpoint = load_checkpoint(find_model(options.model))
     named = checkpoint.card.channels if len(options.images) == len(checkpoint.card.channels) else None
-    case = read_case(options.images, options.rater, named)
+    case, files = read_scan(options.images, options.rater, named)
+    for note in case.notes:
+        sys.stderr.write(f"diffseg: {note}\n")
+    # A series of slices is one image of many files, and a 4D file is several images.
+    images = tuple(dict.fromkeys(path for group in files for path in group))
     choices: dict[str, Any] = {k: getattr(options, k) for k in ("members", "seed", "roi", "device", "steps", "sampler")}
-    plan = plan_for(checkpoint.card, checkpoint.sha256, tuple(options.images), tuple(options.rater), **choices)
+    plan = plan_for(checkpoint.card, checkpoint.sha256, images, tuple(options.rater), **choices)
     begin = time.monotonic()
     job = Run(plan, case, checkpoint)
     fields = trajectory_fields(job) if options.trajectory else []
+    if note := job.take_note():
+        sys.stderr.write(f"diffseg: {note}\n")
     snapshot = grow(job, plan.members)
     names = write_outputs(options.out, case, checkpoint.card, plan, job.prepared.roi, snapshot, fields)
     seconds = time.monotonic() - begin
@@ -59,6 +66,7 @@ def run(options: argparse.Namespace) -> None:
 def grow(job: Any, members: int) -> Any:
     """The finished ensemble, with a progress bar where somebody watches."""
     ensemble = job.ensemble()
+    tqdm.monitor_interval = 0  # a thread that watches the bar, and warns where memory for threads is short
     with tqdm(total=members * job.steps, unit="step", disable=None, leave=False) as bar:
         for growth in job.grow(ensemble, members):
             bar.update(growth.done - bar.n)

@@ -16,7 +16,9 @@ from diffseg.convert.profiles import profile
 from diffseg.convert.selfcheck import Finding, self_check
 from diffseg.convert.settings import changed
 from diffseg.convert.weights import read_weights
-from diffseg.errors import CheckpointError, PlanError
+from diffseg.devices import is_out_of_memory
+from diffseg.errors import CheckpointError, DeviceError, PlanError
+from diffseg.nets.hollow import hollow_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +79,29 @@ def convert(
     make = monai_card if chosen.family == "monai" else guided_card
     card = replace(make(weights, settings, source), source=f"{name}: {source.name}, SHA-256 {sha256(source)}")
     build_schedule(card)  # refuses unusable settings before any weight is loaded
-    network = build_network(card)
     prefix = "net." if chosen.family == "monai" else ""
-    load_strict(network, {prefix + k: v for k, v in weights.tensors.items()}, source.name)
-    network.eval()
+    network = filled(card, {prefix + k: v for k, v in weights.tensors.items()}, source.name)
     return Conversion(card, network, weights.notes, self_check(card, network))
+
+
+def filled(card: Card, tensors: Mapping[str, Tensor], name: str) -> nn.Module:
+    """The network on ``card`` with these ``tensors``, in evaluation mode.
+
+    Shapes are compared before memory is taken: those of a damaged file may ask for all there is. Raises as
+    ``load_strict``, and ``DeviceError`` where the memory is too small for the network.
+    """
+    what = f"The architecture read from {name}"
+    refuse_other_tensors(
+        hollow_network(lambda: build_network(card), card.network, 2 * len(tensors) + 100, what), tensors, name
+    )
+    try:
+        network = build_network(card)
+        load_strict(network, tensors, name)
+    except (MemoryError, RuntimeError) as bad:
+        if is_out_of_memory(bad):
+            raise DeviceError(f"There is too little memory for the network in {name}; close other programs.") from None
+        raise
+    return network.eval()
 
 
 def load_strict(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
@@ -90,6 +110,12 @@ def load_strict(network: nn.Module, tensors: Mapping[str, Tensor], name: str) ->
     Raises:
         CheckpointError: tensors missing, left over or of other shapes, with counts and the first names of each.
     """
+    refuse_other_tensors(network, tensors, name)
+    network.load_state_dict(dict(tensors))
+
+
+def refuse_other_tensors(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Raise ``CheckpointError`` unless names and shapes of ``tensors`` are those of ``network``."""
     own = {k: tuple(v.shape) for k, v in network.state_dict().items()}
     shapes = {k: tuple(v.shape) for k, v in tensors.items()}
     wrong = {
@@ -100,10 +126,9 @@ def load_strict(network: nn.Module, tensors: Mapping[str, Tensor], name: str) ->
     found = "; ".join(listing(names, what) for what, names in wrong.items() if names)
     if found:
         raise CheckpointError(
-            f"The tensors of {name} do not fit the architecture that was read from them: {found}. It may come from a "
+            f"The tensors of {name} do not fit the architecture that was read from them: {found}; it may come from a "
             "modified network, or need another profile."
         )
-    network.load_state_dict(dict(tensors))
 
 
 def listing(names: Sequence[str], what: str) -> str:

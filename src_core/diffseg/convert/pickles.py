@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import pickletools
 import struct
+import tarfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,8 +27,8 @@ PLAIN_KEYS = (str, int, float, bool, bytes, type(None))
 
 # What reading a damaged or hostile file can raise, here, in zipfile and in PyTorch.
 DAMAGE = (
-    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError),
-    *(TypeError, ValueError, struct.error),
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError, OSError),
+    *(RuntimeError, SystemError, TypeError, ValueError, struct.error, tarfile.TarError, zlib.error),
 )
 
 Construct = Callable[[tuple[Any, ...]], Any]

@@ -137,8 +137,11 @@ def read_torch_file(path: Path, tensors_only: bool = False) -> Any:
             "running it; save its state_dict alone with torch.save and convert that file."
         ) from None
     except (CheckpointError, *DAMAGE) as bad:
-        reason = bad if isinstance(bad, CheckpointError) else "A part of it is missing or damaged."
-        raise CheckpointError(f"{path.name} cannot be read as a PyTorch checkpoint. {reason}") from None
+        reason = str(bad) if isinstance(bad, CheckpointError) else "A part of it is missing or damaged."
+        if reason.startswith(path.name):
+            raise
+        reason = reason[0].lower() + reason[1:]
+        raise CheckpointError(f"{path.name} cannot be read as a PyTorch checkpoint: {reason}") from None
     strangers = sorted(n for n in names if not is_harmless(n))
     if strangers and not tensors_only:
         raise CheckpointError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import tarfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,6 +68,11 @@ def read_weights(path: Path, tensors_only: bool = False) -> Weights:
 def _open(path: Path, tensors_only: bool) -> tuple[Any, tuple[str, ...]]:
     if path.suffix.lower() == ".safetensors":
         return _open_safetensors(path), ()
+    if is_tar(path):
+        raise CheckpointError(
+            f"{path.name} is in the format that PyTorch wrote before 2017, which is unpacked to be read; save its "
+            "state_dict again with a newer PyTorch and convert that file."
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch talks to developers about formats
@@ -78,6 +84,15 @@ def _open(path: Path, tensors_only: bool) -> tuple[Any, tuple[str, ...]]:
         raise CheckpointError(
             f"{path.name} is not a whole PyTorch checkpoint; copy or download it again, or save its state_dict anew."
         ) from None
+
+
+def is_tar(path: Path) -> bool:
+    """Whether a file is an uncompressed tar archive, as the first versions of PyTorch wrote."""
+    try:
+        with tarfile.open(path, "r:"):
+            return True
+    except DAMAGE:
+        return False
 
 
 def _open_safetensors(path: Path) -> dict[str, Tensor]:

@@ -7,14 +7,18 @@ full disk or a kill at any moment leaves the previous file whole.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from diffseg.errors import CaseError
 
-_DOUBLE_SUFFIXES = (".nii.gz", ".plan.json")
+# Temporary files this old belong to a writer that was killed.
+_LEFT_S = 3600.0
+_DOUBLE_SUFFIXES = (".nii.gz", ".nii.zst", ".seg.nrrd", ".plan.json")
 
 
 def suffix_of(path: Path) -> str:
@@ -25,19 +29,25 @@ def suffix_of(path: Path) -> str:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, mode: int | None = None) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success it replaces `path`, on any failure it goes.
 
     The temporary name keeps the suffix, because libraries choose the format by it. A symbolic link is
-    followed. Raises CaseError with one sentence when the system refuses to write.
+    followed. `mode` are the permissions of the result, those of the old file or the usual ones unless given.
+    What kills of earlier writers left in the folder is swept away. Raises CaseError with one sentence when the
+    system refuses to write.
     """
-    target = Path(os.path.realpath(path))
+    try:
+        target = Path(os.path.realpath(path))
+    except ValueError:
+        raise CaseError(f"{str(path)!r} cannot be the name of a file; choose another name.") from None
     with _writing(path):
+        _sweep(target)
         temporary = _reserve(target)
         try:
             yield temporary
             # Only now: a library may have put a file of its own in place of the one reserved.
-            temporary.chmod(_mode(target))
+            temporary.chmod(_mode(target) if mode is None else mode)
             _flush(temporary)
             os.replace(temporary, target)
             _flush(target.parent)
@@ -69,6 +79,17 @@ def _reserve(target: Path) -> Path:
     )
     os.close(handle)
     return Path(name)
+
+
+def _sweep(target: Path) -> None:
+    """Remove temporary files of `target` that no living writer can still be at work on."""
+    suffix = suffix_of(target)
+    stem = re.escape(target.name[: len(target.name) - len(suffix)])
+    left = re.compile(rf"\.{stem}\.[a-z0-9_]{{8}}{re.escape(suffix)}")
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
+            if left.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _LEFT_S:
+                os.unlink(entry.path)
 
 
 def _mode(target: Path) -> int:

@@ -7,11 +7,6 @@ extension or free number that could name a patient reaches memory that is writte
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,70 +14,25 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from diffseg.case import Labels, Origin, origin_of
+from diffseg.case import Origin, origin_of
 from diffseg.errors import CaseError
 from diffseg.grid import Grid
 from diffseg.io.atomic import atomic_file, suffix_of
+from diffseg.io.quiet import unlogged
+from diffseg.io.volume import Volume, cut_short, named, too_large
 
-SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
+SUFFIXES = (".nii", ".nii.gz", ".nii.zst", ".hdr", ".img")
 _GEOMETRY = (
     "dim_info", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
     "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
 )  # fmt: skip
 _MM_PER_UNIT = {1: 1000.0, 3: 1e-3}  # code 1 metre, 3 micron; 2 and the undefined 0 are mm
-_GZIP_LIMIT = 1100  # deflate shrinks at most 1032 times; a header that promises more is wrong
-_LABEL_ROUNDING = 1e-3  # slopes of other tools turn label 2 into 1.99998
-_MAX_LABEL = int(np.iinfo(np.uint16).max)
+# Deflate shrinks at most 1032 times, zstd a block of 128 KiB to 4 bytes; a header that promises more is wrong.
+_SHRINKS = {".gz": 1100, ".zst": 40_000}
+
+_MOST_VOXELS = 32767  # along an axis of a NIfTI-1 file
 
 Header = nib.nifti1.Nifti1Header
-
-
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """An opened file: stored numbers in display order, not yet scaled, with their geometry.
-
-    `stored` is (M, *S): M is 1 for a scan or a mask, or the number of volumes of a 4D file.
-    """
-
-    path: Path
-    stored: NDArray[Any]
-    slope: float
-    inter: float
-    grid: Grid
-    origin: Origin
-
-    def values(self, member: int = 0) -> NDArray[np.float32]:
-        """Scaled float32 values (*S), C-contiguous; CaseError when any of them is not a finite number."""
-        stored = self.stored[member]
-        values = np.empty(stored.shape, dtype=np.float32)
-        broken = 0
-        # Slab by slab, so that no float64 copy of the whole volume ever exists.
-        for index in range(stored.shape[0]):
-            with np.errstate(all="ignore"):  # what overflows is counted below
-                values[index] = self._scaled(stored[index])
-            broken += int(np.count_nonzero(~np.isfinite(values[index])))
-        _refuse_broken(self.path, broken, values.size)
-        return values
-
-    def labels(self, member: int = 0) -> Labels:
-        """Whole, non-negative values (*S) as uint8 or, above 255, uint16; CaseError for anything else."""
-        stored = self.stored[member]
-        labels = np.empty(stored.shape, dtype=np.uint16)
-        broken = 0
-        for index in range(stored.shape[0]):
-            with np.errstate(all="ignore"):
-                slab = self._scaled(stored[index])
-            off_numbers = int(np.count_nonzero(~np.isfinite(slab)))
-            broken += off_numbers
-            if off_numbers == 0:
-                labels[index] = _whole(self.path, slab)
-        _refuse_broken(self.path, broken, labels.size)
-        return labels.astype(np.uint8) if labels.max() <= 255 else labels
-
-    def _scaled(self, slab: NDArray[Any]) -> NDArray[Any]:
-        if self.slope == 1.0 and self.inter == 0.0:
-            return slab
-        return slab.astype(np.float64) * self.slope + self.inter
 
 
 def open_volume(path: Path, members: bool = False) -> Volume:
@@ -91,11 +41,11 @@ def open_volume(path: Path, members: bool = False) -> Volume:
     Raises CaseError when the file is missing, damaged, not NIfTI, or no plain image of two or three axes.
     """
     image = _load(path)
-    shape = _spatial_shape(path, image)
+    shape = _spatial_shape(path, image, members)
     count = int(np.prod(image.shape[3:], dtype=int))
     if count > 1 and not members:
         raise CaseError(
-            f"{_name(path)} is 4D and holds {count} volumes; save the one you want as its own 3D file "
+            f"{named(path)} is 4D and holds {count} volumes; save the one you want as its own 3D file "
             "(one file per channel)."
         )
     _refuse_impossible_size(path, image)
@@ -119,7 +69,7 @@ def write_array(path: Path, array: NDArray[Any], origin: Origin) -> None:
     header.set_data_shape(array.shape)
     header["pixdim"][1:4] = zooms  # set_data_shape resets the third of a 2D file, which the qform needs
     header.set_slope_inter(1.0, 0.0)
-    image_class = nib.Nifti2Image if origin.format == "nifti2" else nib.Nifti1Image
+    image_class = nib.Nifti2Image if _second_version(origin) else nib.Nifti1Image
     with atomic_file(path) as temporary:
         nib.save(image_class(array, None, header), temporary)
         _verify(temporary, path, array, header)
@@ -127,74 +77,54 @@ def write_array(path: Path, array: NDArray[Any], origin: Origin) -> None:
 
 def geometry_header(origin: Origin) -> Header:
     """A fresh little-endian header with the geometry fields of the scan's file, bit for bit."""
-    kind = nib.Nifti2Header if origin.format == "nifti2" else Header
+    kind = nib.Nifti2Header if _second_version(origin) else Header
     if origin.header is not None:
         return kind(origin.header, endianness="<", check=False)
     header = kind(endianness="<")
     header.set_data_shape(origin.shape)
     header.set_xyzt_units("mm")
-    header.set_sform(origin.affine, code="scanner")
+    affine = origin.affine_mm
+    header.set_sform(affine, code="scanner")
     try:
-        header.set_qform(origin.affine, code="scanner", strip_shears=False)
+        header.set_qform(affine, code="scanner", strip_shears=False)
     except nib.spatialimages.HeaderDataError:  # a quaternion cannot hold shear
-        header.set_qform(origin.affine, code="unknown")
+        header.set_qform(affine, code="unknown")
     return header
 
 
+def _second_version(origin: Origin) -> bool:
+    """Whether masks are NIfTI-2: as the scan is, and where the first version cannot count the voxels."""
+    return origin.format == "nifti2" or (origin.header is None and max(origin.shape) > _MOST_VOXELS)
+
+
 def _load(path: Path) -> Any:
-    if not path.exists():
-        raise CaseError(f"{str(path)!r} does not exist; check the name.")
-    if path.is_dir():
-        raise CaseError(f"{str(path)!r} is a folder; choose a NIfTI file (.nii or .nii.gz).")
-    if path.stat().st_size == 0:
-        raise CaseError(f"{_name(path)} is empty (0 bytes); copy or export it again.")
-    if suffix_of(path).lower() not in SUFFIXES:
-        raise CaseError(
-            f"{_name(path)} is not a NIfTI file (.nii, .nii.gz, .hdr or .img) and no picture (.png, .jpg, .tif); "
-            "convert it first."
-        )
     try:
-        with _unlogged(), np.errstate(all="ignore"):
+        with unlogged("nibabel.global"), np.errstate(all="ignore"):
             image = nib.load(path)
     except Exception as error:  # nibabel raises a dozen unrelated types on damaged headers
         raise CaseError(
-            f"{_name(path)} cannot be read as NIfTI; it is damaged, or of another format."
+            f"{named(path)} cannot be read as NIfTI; it is damaged, or of another format."
         ) from error
     if not isinstance(image, nib.Nifti1Pair):
         raise CaseError(
-            f"{_name(path)} is not NIfTI-1 or NIfTI-2 and states no orientation; convert it first."
+            f"{named(path)} is not NIfTI-1 or NIfTI-2 and states no orientation; convert it first."
         )
     return image
 
 
-@contextmanager
-def _unlogged() -> Iterator[None]:
-    """Keep nibabel from logging, in this thread, the small repairs it makes to a header."""
-    logger, thread = logging.getLogger("nibabel.global"), threading.get_ident()
-
-    def others(record: logging.LogRecord) -> bool:
-        return record.thread != thread
-
-    logger.addFilter(others)
-    try:
-        yield
-    finally:
-        logger.removeFilter(others)
-
-
-def _spatial_shape(path: Path, image: Any) -> tuple[int, ...]:
-    """(X, Y), (X, Y, 1) or (X, Y, Z); a fourth axis may follow, and singletons behind it."""
+def _spatial_shape(path: Path, image: Any, members: bool) -> tuple[int, ...]:
+    """(X, Y), (X, Y, 1) or (X, Y, Z); a fourth axis may follow, or with `members` a fifth instead."""
     shape = tuple(int(n) for n in image.shape)
     dtype = image.header.get_data_dtype()
     if len(shape) < 2 or min(shape) < 1:
-        raise CaseError(f"{_name(path)} holds no 2D or 3D image (its shape is {shape}); choose another file.")
+        raise CaseError(f"{named(path)} holds no 2D or 3D image (its shape is {shape}); choose another file.")
     if dtype.fields is not None or dtype.kind not in "iuf":
         raise CaseError(
-            f"{_name(path)} holds colours or complex numbers; convert it to one grey value per voxel."
+            f"{named(path)} holds colours or complex numbers; convert it to one grey value per voxel."
         )
-    if any(n != 1 for n in shape[4:]):
+    if any(n != 1 for n in shape[4:]) and not (members and len(shape) == 5 and shape[3] == 1):
         raise CaseError(
-            f"{_name(path)} has {len(shape)} axes {shape}; save the 3D volume you want as its own file."
+            f"{named(path)} has {len(shape)} axes {shape}; save the 3D volume you want as its own file."
         )
     return shape[:3]
 
@@ -205,9 +135,9 @@ def _refuse_impossible_size(path: Path, image: Any) -> None:
     promised = (
         int(np.prod([int(n) for n in image.shape], dtype=object)) * image.header.get_data_dtype().itemsize
     )
-    present = data_path.stat().st_size * (_GZIP_LIMIT if data_path.suffix.lower() == ".gz" else 1)
+    present = data_path.stat().st_size * _SHRINKS.get(data_path.suffix.lower(), 1)
     if promised > present:
-        raise CaseError(f"{_name(path)} is damaged or cut short; copy or export it again.")
+        raise cut_short(path)
 
 
 def _geometry(path: Path, image: Any, shape: tuple[int, ...]) -> tuple[Origin, Grid]:
@@ -220,11 +150,12 @@ def _geometry(path: Path, image: Any, shape: tuple[int, ...]) -> tuple[Origin, G
     try:
         with np.errstate(all="ignore"):
             affine = np.asarray(image.header.get_best_affine(), dtype=np.float64)
-        origin = origin_of(shape, affine, path, kept.binaryblock, version)
-        grid = origin.display_grid(_MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0))
+        unit_mm = _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+        origin = origin_of(shape, affine, path, kept.binaryblock, version, unit_mm)
+        grid = origin.display_grid()
     except Exception as error:  # an impossible quaternion or matrix surfaces as one of several numeric errors
         raise CaseError(
-            f"The voxel size or orientation in {_name(path)} is unusable; repair its header first."
+            f"The voxel size or orientation in {named(path)} is unusable; repair its header first."
         ) from error
     return origin, grid
 
@@ -235,31 +166,9 @@ def _stored(path: Path, image: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         raw = np.asanyarray(image.dataobj.get_unscaled())
         return np.moveaxis(raw.reshape((*shape, -1), order="F"), -1, 0)
     except MemoryError:
-        raise CaseError(
-            f"{_name(path)} is too large for the memory of this computer; crop it first."
-        ) from None
+        raise too_large(path) from None
     except Exception as error:  # a damaged stream raises any of zlib, EOF, OS and value errors
-        raise CaseError(f"{_name(path)} is damaged or cut short; copy or export it again.") from error
-
-
-def _refuse_broken(path: Path, broken: int, total: int) -> None:
-    if broken:
-        raise CaseError(
-            f"{_name(path)} has {broken} of {total} voxels that are not finite numbers (NaN, infinite or "
-            "beyond float32); replace them first."
-        )
-
-
-def _whole(path: Path, values: NDArray[Any]) -> NDArray[Any]:
-    """The values rounded; CaseError when they are not labels."""
-    whole = values if values.dtype.kind in "iu" else np.rint(values)
-    wrong = (np.abs(values - whole) > _LABEL_ROUNDING) | (whole < 0) | (whole > _MAX_LABEL)
-    if wrong.any():
-        raise CaseError(
-            f"{_name(path)} is no mask: it holds {float(values[wrong][0]):g}, but labels are whole numbers "
-            f"from 0 to {_MAX_LABEL}; choose a label file."
-        )
-    return whole
+        raise cut_short(path) from error
 
 
 def _verify(temporary: Path, path: Path, array: NDArray[Any], header: Header) -> None:
@@ -269,7 +178,3 @@ def _verify(temporary: Path, path: Path, array: NDArray[Any], header: Header) ->
         raise CaseError(
             f"{path.name!r} did not read back as it was written; what was there is unchanged, try again."
         )
-
-
-def _name(path: Path) -> str:
-    return repr(path.name)

@@ -18,14 +18,14 @@ from PIL import Image
 from diffseg.case import Labels, Origin, origin_of
 from diffseg.errors import CaseError
 from diffseg.grid import Grid
-from diffseg.io.nifti import Volume
+from diffseg.io.volume import Volume, cut_short
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-SUFFIXES = (".png", *JPEG_SUFFIXES, ".tif", ".tiff")
 # Columns run to the left and rows to the back of the patient, as on a radiological axial slice.
 _AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Pillow's modes that are no arrays of grey or RGB values, and what they are read as.
 _PLAIN_MODES = {"1": "L", "P": "RGBA", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"}
+_PNG_LIMIT = 1100  # deflate shrinks at most 1032 times
 _FEWEST_GREYS = 20  # a picture whose values all lie below holds label numbers
 _FOREGROUND_ABOVE = 127
 _NEAR_THE_ENDS = 64
@@ -36,10 +36,9 @@ _SHARE_NEAR_THE_ENDS = 0.9
 class Picture(Volume):
     """An opened picture; ``stored`` is (1, y, x)."""
 
-    def values(self, member: int = 0) -> NDArray[np.float32]:
-        """Values (y, x) as they are; CaseError for float ones that are no finite numbers."""
+    def _values(self, member: int) -> tuple[NDArray[np.float32], int]:
         stored = self.stored[member]
-        return super().values(member) if stored.dtype.kind == "f" else stored.astype(np.float32)
+        return super()._values(member) if stored.dtype.kind == "f" else (stored.astype(np.float32), 0)
 
     def labels(self, member: int = 0) -> Labels:
         """Label numbers (y, x) as uint8.
@@ -69,11 +68,6 @@ class Picture(Volume):
         return (grey > _FOREGROUND_ABOVE).astype(np.uint8)
 
 
-def is_picture(path: Path) -> bool:
-    """Whether the file's name ends like a picture."""
-    return path.suffix.lower() in SUFFIXES
-
-
 def open_picture(path: Path) -> Picture:
     """Open a picture of 8 or 16 bits or of float values, grey or with three equal channels.
 
@@ -100,6 +94,9 @@ def _grey(path: Path) -> NDArray[Any]:
         with Image.open(path) as picture:
             if getattr(picture, "n_frames", 1) > 1:
                 raise CaseError(f"{path.name!r} holds several pages; save the one you want as its own file.")
+            # One bit a pixel is the least; a header that promises more than a packing can hold is wrong.
+            if picture.format == "PNG" and picture.width * picture.height / 8 > path.stat().st_size * _PNG_LIMIT:
+                raise cut_short(path)
             mode = _PLAIN_MODES.get(picture.mode)
             values = np.asarray(picture.convert(mode) if mode else picture)
     except CaseError:

@@ -15,6 +15,7 @@ from diffseg.case import Case
 from diffseg.checkpoint import Checkpoint, image_input
 from diffseg.devices import choose_device, release_memory
 from diffseg.errors import CaseError, CheckpointError, DeviceError, PlanError
+from diffseg.fallback import memory_told
 from diffseg.guidance import NetworkImageDenoiser, time_table
 from diffseg.noise import Level, NoiseSchedule, TableSchedule
 from diffseg.preprocess import Prepared, prepare
@@ -106,11 +107,12 @@ class SaliencyRun:
             note = ""
 
     def _explain(self) -> Iterator[SaliencyStep]:
-        for checkpoint in (self.checkpoint, self.classifier):
-            if checkpoint is not None:
-                checkpoint.network.to(self.device)
-        batch = BATCH.get(self.device.type, CPU_BATCH)
-        return self.method.explain(self.models, self.question(), self.plan.seed, self.plan.draws, batch)
+        with memory_told(self.prepared.image.shape[1:]):
+            for checkpoint in (self.checkpoint, self.classifier):
+                if checkpoint is not None:
+                    checkpoint.network.to(self.device)
+            batch = BATCH.get(self.device.type, CPU_BATCH)
+            yield from self.method.explain(self.models, self.question(), self.plan.seed, self.plan.draws, batch)
 
     def on_scan(self, maps: Tensor) -> NDArray[np.float32]:
         """Maps ``(N, H, W)`` of all slices on the model's grid, as a field ``(*roi)`` of the case."""
@@ -122,9 +124,10 @@ class SaliencyRun:
 
         The threshold is taken after the way back, so that the mask is exactly the voxels of the map above it.
         """
-        mean, first = (self.on_scan(m) for m in (step.map, step.first))
-        cut = cut_map(mean, first, self.plan.threshold, largest=self.plan.component == "largest")
-        return Explanation(mean, cut.mask.astype(np.uint8), cut.thresholds)
+        with memory_told(self.prepared.image.shape[1:]):
+            mean, first = (self.on_scan(m) for m in (step.map, step.first))
+            cut = cut_map(mean, first, self.plan.threshold, largest=self.plan.component == "largest")
+            return Explanation(mean, cut.mask.astype(np.uint8), cut.thresholds)
 
 
 def method_of(name: str, settings: dict[str, Any]) -> SaliencyMethod:

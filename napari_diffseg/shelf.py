@@ -22,6 +22,8 @@ class Shelf:
         self._viewer, self._turns = viewer, turns
         self._waiting: list[Any] = []
         self._leaving: list[Any] = []
+        # Put in without some of their axes, which are still to come.
+        self._flat: list[Any] = []
         # Whether layers and dims are changing by our own doing.
         self.held = False
 
@@ -34,8 +36,8 @@ class Shelf:
         return [*(la for la in viewer.layers if not _among(self._leaving, la)), *self._waiting]
 
     def waits(self, layer: Any) -> bool:
-        """Whether a layer is still to be put in."""
-        return _among(self._waiting, layer)
+        """Whether a layer is still to be put in, as a whole."""
+        return _among(self._waiting, layer) or _among(self._flat, layer)
 
     def put(self, data: LayerData, below: Any = None) -> Any:
         """Make a layer and put it on top, or below another, in a turn of its own; nothing else changes on screen."""
@@ -46,7 +48,7 @@ class Shelf:
 
     def drop(self, layer: Any) -> None:
         """Take a layer away, in a turn of its own; nothing if it is gone."""
-        if self.waits(layer):
+        if _among(self._waiting, layer):
             self._waiting = _without(self._waiting, layer)
         else:
             self._leaving.append(layer)
@@ -62,16 +64,40 @@ class Shelf:
 
     def clear(self) -> None:
         """Forget what waits."""
-        self._waiting.clear()
-        self._leaving.clear()
+        for waiting in (self._waiting, self._leaving, self._flat):
+            waiting.clear()
 
     def _take_in(self, layer: Any, below: Any) -> None:
         if self._viewer() is None or not self.waits(layer):
             return  # dropped meanwhile
         self._waiting = _without(self._waiting, layer)
+        spare = layer.ndim - self._viewer().dims.ndim
+        if spare > 0 and layer._type_string == "image" and not self._turns.at_once:
+            self._flatten(layer, spare)
         self._insert(layer, below)
         for tool in _tools(layer) if layer.editable else ():
             self._turns.soon(partial(setattr, tool, "visible", True))
+
+    def _flatten(self, layer: Any, spare: int) -> None:
+        """Leave out its first axes for one more turn, since making their sliders takes napari as long again."""
+        whole, units, names = layer.data, layer.units, layer.axis_labels
+        layer.data = whole[(0,) * spare]
+        self._flat.append(layer)
+        self._turns.soon(partial(self._unfold, layer, whole, units, names), first=True)
+
+    def _unfold(self, layer: Any, whole: Any, units: Any, names: Any) -> None:
+        self._flat = _without(self._flat, layer)
+        hidden = not layer.visible
+        # napari does not notice that a hidden layer grows, so it is shown meanwhile, of which nobody is told.
+        with self._holding(), layer.events.visible.blocker():
+            if hidden:
+                layer.visible = True
+            if layer.data.ndim < whole.ndim:  # else it has newer ones already
+                layer.data = whole
+            # napari forgets them.
+            layer.units, layer.axis_labels = units, names
+            if hidden:
+                layer.visible = False
 
     def _take_out(self, layer: Any) -> None:
         viewer = self._viewer()
@@ -85,7 +111,8 @@ class Shelf:
         index = layers.index(below) if below is not None and below in layers else len(layers)
         if len(layers) == 0:
             # The first layer of all may well be looked at and chosen, in two turns.
-            _insert_unchosen(layers, index, layer)
+            with self._holding():
+                _insert_unchosen(layers, index, layer)
             self._turns.soon(partial(self.activate, layer))
             return
         with self._undisturbed():

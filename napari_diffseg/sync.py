@@ -274,7 +274,6 @@ class LayerSync:
         """Add the layers of the case; those of other scans are hidden, since all lie at the same place."""
         case = self.session.case
         assert case is not None
-        alone = not self.layers
         for layer in self.layers:
             if own(layer).get("role") in ("scan", "rater"):
                 show(layer, False)
@@ -289,19 +288,18 @@ class LayerSync:
         for layer, files in zip(added, layerdata.files_of_channels(case, self.session.files), strict=False):
             own(layer)["files"] = files
         self.scan_shown_by(added[: len(case.channels)])
-        self._turns.soon(partial(self._face, case, added, alone and not unused))
+        self._turns.soon(partial(self._face, case, added))
         self._turns.soon(self._show_scale)
 
-    def _face(self, case: Case, layers: Sequence[Any], alone: bool) -> None:
-        """Look at a scan that was just opened; a flat one has but one plane. napari itself looks at what is alone."""
+    def _face(self, case: Case, layers: Sequence[Any]) -> None:
+        """Look at a scan that was just opened; a flat one has but one plane."""
         viewer = self.viewer
         if viewer is None or case is not self.session.case:
             return
         if case.ndim == 2:
             viewer.dims.ndisplay, viewer.dims.order = 2, tuple(range(viewer.dims.ndim))
-        if not alone:
-            self._slice_at([(n - 1) // 2 for n in case.grid.shape], range(case.ndim))
-            viewer.reset_view(layers=layers)
+        self._slice_at([(n - 1) // 2 for n in case.grid.shape], range(case.ndim))
+        viewer.reset_view(layers=[layer for layer in layers if layer in viewer.layers])
 
     def _show_scale(self) -> None:
         """A bar in mm; once, since the person may switch it off. One is right for all views of a grid, which have one

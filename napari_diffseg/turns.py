@@ -33,6 +33,11 @@ class Turns:
         self._hidden = False
 
     @property
+    def at_once(self) -> bool:
+        """Whether nobody can wait."""
+        return self._at_once() or QCoreApplication.instance() is None
+
+    @property
     def waiting(self) -> bool:
         """Whether there is work left."""
         return bool(self._todo) or self._hidden
@@ -43,7 +48,7 @@ class Turns:
             self._todo.appendleft(work)
         else:
             self._todo.append(work)
-        if self._at_once() or QCoreApplication.instance() is None:
+        if self.at_once:
             self.finish()
         else:
             self._plan()

@@ -17,7 +17,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 import napari_diffseg
-from napari_diffseg import actions, commands, keys, menu
+from napari_diffseg import actions, commands, keys, menu, menu_dock
 from napari_diffseg.session import session_for
 from napari_diffseg.sync import attach
 from tiny_session import open_session
@@ -123,7 +123,7 @@ def test_each_page_explains_itself_with_its_keys_and_keys_work_from_the_dock(
 ) -> None:
     viewer = make_napari_viewer_proxy(show=True)
     menu.what_is_this(viewer)
-    dock = menu._dock(viewer)
+    dock = menu_dock.dock(viewer)
     qtbot.waitUntil(dock.about.isVisible)
     for title, panel in dock.panels.items():
         dock.turn_to(title)
@@ -146,7 +146,7 @@ def test_closing_the_dock_frees_the_keys_and_the_palette_opens_it_again(
     from napari._app_model import get_app_model
 
     viewer = make_napari_viewer_proxy(show=True)
-    outer, dock = viewer.window.add_plugin_dock_widget(menu.PLUGIN, menu.DOCK)
+    outer, dock = viewer.window.add_plugin_dock_widget(menu_dock.PLUGIN, menu_dock.DOCK)
     outer.hide()
     assert len(viewer.keymap) == len(keys.KEYS)
     outer.show()
@@ -155,6 +155,6 @@ def test_closing_the_dock_frees_the_keys_and_the_palette_opens_it_again(
     palette = get_app_model().commands
     assert all(c.id in palette for c in MANIFEST.contributions.commands or [] if "menu:" in str(c.python_name))
     palette.execute_command("napari-diffseg.grow").result()
-    again = menu._dock(viewer)
+    again = menu_dock.dock(viewer)
     assert again is not dock and len(viewer.keymap) == len(keys.KEYS)
     assert again.session.message.text.startswith("Open a scan first")

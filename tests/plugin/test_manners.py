@@ -17,7 +17,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 import napari_diffseg
-from napari_diffseg import actions, commands, keys, menu
+from napari_diffseg import actions, commands, keys, mask_menu, menu
 from napari_diffseg.session import session_for
 from napari_diffseg.sync import attach
 from tiny_session import open_session
@@ -27,9 +27,10 @@ MANIFEST = PluginManifest.from_file(Path(napari_diffseg.__file__).with_name("nap
 
 def test_every_entry_of_menu_is_a_command_and_lies_in_a_menu_or_opens_something() -> None:
     MANIFEST.validate_imports()
-    entries = {f"napari_diffseg.menu:{name}" for name, act in vars(menu).items() if is_entry(name, act)}
+    pages = (menu, mask_menu)
+    entries = {f"{m.__name__}:{name}" for m in pages for name, act in vars(m).items() if is_entry(name, act, m)}
     listed = {c.id: c.python_name for c in MANIFEST.contributions.commands or []}
-    assert entries == {name for name in listed.values() if str(name).startswith("napari_diffseg.menu:")}
+    assert entries == {name for name in listed.values() if "menu:" in str(name)}
     titles = [c.title for c in MANIFEST.contributions.commands or []]
     assert len(set(titles)) == len(titles)
     for items in (MANIFEST.contributions.menus or {}).values():
@@ -37,8 +38,8 @@ def test_every_entry_of_menu_is_a_command_and_lies_in_a_menu_or_opens_something(
             assert getattr(item, "command", None) in {*listed, None}
 
 
-def is_entry(name: str, act: Any) -> bool:
-    return inspect.isfunction(act) and act.__module__ == menu.__name__ and not name.startswith("_")
+def is_entry(name: str, act: Any, module: Any) -> bool:
+    return inspect.isfunction(act) and act.__module__ == module.__name__ and not name.startswith("_")
 
 
 def test_no_key_is_one_of_naparis_on_any_layer() -> None:

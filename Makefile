@@ -1,5 +1,6 @@
 # make demo    napari with the dock on the sample scan; without a display the same journey into demo-output/
 # make test    the whole test suite under a virtual display           (ARGS="-k manifest" to choose tests)
+# make test QT_API=pyside6    the same with PySide6 instead of PyQt6
 # make check   ruff, mypy and the import rules
 # make bench   the benchmarks
 # make torture the long harnesses: damaged files, hostile checkpoints, no memory, no disk, kills, every orientation

@@ -41,8 +41,10 @@ LOOK_MS = 5
 BLOCKED_MS = 100.0
 # Generous: it only ends a benchmark that hangs.
 RUN_S = 300.0
-# Enough steps that the start of a run does not count.
-LONG_RUN = 20
+# Enough steps that start and end of a run do not count.
+LONG_RUN = 200
+# Steps gone through forth and back.
+SHOWN = 21
 PARTS = ("blocked", "watching", "steps", "memory")
 # Runs after which every layer, cache and buffer has been there once.
 WARM_UP = 10
@@ -241,7 +243,7 @@ def steps_shown(bench: Bench) -> None:
     """Time of the GUI thread for a step of a finished trajectory to be on the screen."""
     session, asked, drawn = bench.session, [], []
     commands.set_follow(session, False)
-    for step in itertools.chain(range(LONG_RUN + 1), range(LONG_RUN - 1, -1, -1)):
+    for step in itertools.chain(range(SHOWN), range(SHOWN - 2, -1, -1)):
         bench.rest(0.03)
         begin = time.perf_counter()
         commands.show_step(session, step)

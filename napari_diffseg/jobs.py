@@ -25,8 +25,8 @@ from napari_diffseg.state import JobState
 # The screen is told of at most ten records a second, and of fewer where telling and drawing one takes more than this
 # share of the time between two, which the run would have to do without; the last one always arrives.
 SHORTEST_INTERVAL_S = 0.1
-LONGEST_INTERVAL_S = 1.0
-SHARE = 0.05
+LONGEST_INTERVAL_S = 1.5
+SHARE = 0.04
 
 
 class Record(Protocol):
@@ -319,7 +319,8 @@ class _Mail:
         with self._lock:
             self._news = news if news is not None else self._news
             self._paused, self._outcome = paused, outcome or self._outcome
-            wake, self._pending = not self._pending, True
+            # A record may wait for its turn, but nobody waits for a pause or the end.
+            wake, self._pending = not self._pending or paused or outcome is not None, True
         if self._bridge is None:
             self.deliver()
         elif wake:

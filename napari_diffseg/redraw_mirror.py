@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari_diffseg import layerdata
-from napari_diffseg.layer_updates import update
+from napari_diffseg.layer_updates import show, update
 from napari_diffseg.layerdata import LayerData
 from napari_diffseg.mask_edit import REDRAWN
 from napari_diffseg.origin_mirror import COLORS
@@ -44,14 +44,14 @@ class RedrawMirror:
         else:
             update(self._layer, data)
             self._layer.name = data[1]["name"]
-        self._layer.visible = True
+        show(self._layer, True)
 
     def _hide(self, gone: bool) -> None:
         """Out of sight; a layer is taken away with its mask only, since napari collects garbage for a second or more
         whenever one goes."""
         self._shown = None
         for layer in self.stage.find(ROLE) if self._layer is None else [self._layer]:
-            layer.visible = False
+            show(layer, False)
             if gone:
                 self._layer = None
                 self.stage.drop(layer)

@@ -105,6 +105,13 @@ install_python_packages() {
     fingerprint >"$stamp"
 }
 
+# Beside PyQt6; QT_API chooses between them.
+install_pyside() {
+    [ "${QT_API:-}" = pyside6 ] || return 0
+    .venv/bin/python -c 'import PySide6' 2>/dev/null || .venv/bin/python -m pip install -q -c constraints.txt --group pyside
+}
+
 install_system_packages
 make_venv
 install_python_packages
+install_pyside

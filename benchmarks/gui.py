@@ -28,7 +28,7 @@ from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QApplication
 
 from napari_diffseg import commands
-from napari_diffseg.menu_dock import DOCK, PLUGIN
+from napari_diffseg.menu import DOCK, PLUGIN
 from napari_diffseg.runs import live
 from napari_diffseg.saliency_commands import explain
 from napari_diffseg.sampling import first_mask

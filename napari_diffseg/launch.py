@@ -9,7 +9,7 @@ from pathlib import Path
 import napari
 from qtpy.QtWidgets import QApplication
 
-from napari_diffseg.menu_dock import DOCK, PLUGIN
+from napari_diffseg.menu import DOCK, PLUGIN
 from napari_diffseg.session import Session, session_for
 from napari_diffseg.widgets.dock import Dock
 

@@ -62,6 +62,12 @@ class Shelf:
             if mode is not None:
                 layer.mode = mode
 
+    def _choose_first(self, layer: Any) -> None:
+        """As ``activate``, unless another layer was chosen while this turn waited."""
+        viewer = self._viewer()
+        if viewer is not None and viewer.layers.selection.active is None:
+            self.activate(layer)
+
     def clear(self) -> None:
         """Forget what waits."""
         for waiting in (self._waiting, self._leaving, self._flat):
@@ -113,7 +119,7 @@ class Shelf:
             # The first layer of all may well be looked at and chosen, in two turns.
             with self._holding():
                 _insert_unchosen(layers, index, layer)
-            self._turns.soon(partial(self.activate, layer))
+            self._turns.soon(partial(self._choose_first, layer))
             return
         with self._undisturbed():
             _insert_unchosen(layers, index, layer)

@@ -73,11 +73,11 @@ def test_a_damaged_file_ends_the_command_with_its_sentence(tmp_path: Path) -> No
 def test_menu_entries_open_the_dock_and_say_what_is_missing(
     make_napari_viewer_proxy: Callable[[], Any],
 ) -> None:
-    from napari_diffseg import menu
+    from napari_diffseg import mask_menu, menu
 
     viewer = make_napari_viewer_proxy()
     session = session_for(viewer)
-    for entry in (menu.play, menu.step, menu.grow, menu.edit_first_mode):
+    for entry in (menu.play, menu.step, menu.grow, mask_menu.edit_first_mode):
         session.message = None
         entry(viewer)
         assert session.message is not None and session.message.text.startswith("Open a scan first")

@@ -17,7 +17,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 import napari_diffseg
-from napari_diffseg import actions, commands, keys, menu, menu_dock
+from napari_diffseg import actions, commands, keys, mask_menu, menu
 from napari_diffseg.session import session_for
 from napari_diffseg.sync import attach
 from tiny_session import open_session
@@ -27,9 +27,10 @@ MANIFEST = PluginManifest.from_file(Path(napari_diffseg.__file__).with_name("nap
 
 def test_every_entry_of_menu_is_a_command_and_lies_in_a_menu_or_opens_something() -> None:
     MANIFEST.validate_imports()
-    entries = {f"napari_diffseg.menu:{name}" for name, act in vars(menu).items() if is_entry(name, act)}
+    pages = (menu, mask_menu)
+    entries = {f"{m.__name__}:{name}" for m in pages for name, act in vars(m).items() if is_entry(name, act, m)}
     listed = {c.id: c.python_name for c in MANIFEST.contributions.commands or []}
-    assert entries == {name for name in listed.values() if str(name).startswith("napari_diffseg.menu:")}
+    assert entries == {name for name in listed.values() if "menu:" in str(name)}
     titles = [c.title for c in MANIFEST.contributions.commands or []]
     assert len(set(titles)) == len(titles)
     for items in (MANIFEST.contributions.menus or {}).values():
@@ -37,8 +38,8 @@ def test_every_entry_of_menu_is_a_command_and_lies_in_a_menu_or_opens_something(
             assert getattr(item, "command", None) in {*listed, None}
 
 
-def is_entry(name: str, act: Any) -> bool:
-    return inspect.isfunction(act) and act.__module__ == menu.__name__ and not name.startswith("_")
+def is_entry(name: str, act: Any, module: Any) -> bool:
+    return inspect.isfunction(act) and act.__module__ == module.__name__ and not name.startswith("_")
 
 
 def test_no_key_is_one_of_naparis_on_any_layer() -> None:
@@ -123,7 +124,7 @@ def test_each_page_explains_itself_with_its_keys_and_keys_work_from_the_dock(
 ) -> None:
     viewer = make_napari_viewer_proxy(show=True)
     menu.what_is_this(viewer)
-    dock = menu_dock.dock(viewer)
+    dock = menu._dock(viewer)
     qtbot.waitUntil(dock.about.isVisible)
     for title, panel in dock.panels.items():
         dock.turn_to(title)
@@ -146,7 +147,7 @@ def test_closing_the_dock_frees_the_keys_and_the_palette_opens_it_again(
     from napari._app_model import get_app_model
 
     viewer = make_napari_viewer_proxy(show=True)
-    outer, dock = viewer.window.add_plugin_dock_widget(menu_dock.PLUGIN, menu_dock.DOCK)
+    outer, dock = viewer.window.add_plugin_dock_widget(menu.PLUGIN, menu.DOCK)
     outer.hide()
     assert len(viewer.keymap) == len(keys.KEYS)
     outer.show()
@@ -155,6 +156,6 @@ def test_closing_the_dock_frees_the_keys_and_the_palette_opens_it_again(
     palette = get_app_model().commands
     assert all(c.id in palette for c in MANIFEST.contributions.commands or [] if "menu:" in str(c.python_name))
     palette.execute_command("napari-diffseg.grow").result()
-    again = menu_dock.dock(viewer)
+    again = menu._dock(viewer)
     assert again is not dock and len(viewer.keymap) == len(keys.KEYS)
     assert again.session.message.text.startswith("Open a scan first")

@@ -299,7 +299,9 @@ class LayerSync:
         if case.ndim == 2:
             viewer.dims.ndisplay, viewer.dims.order = 2, tuple(range(viewer.dims.ndim))
         self._slice_at([(n - 1) // 2 for n in case.grid.shape], range(case.ndim))
-        viewer.reset_view(layers=[layer for layer in layers if layer in viewer.layers])
+        here = [layer for layer in layers if layer in viewer.layers]
+        # napari leaves a dead callback on each layer of a list.
+        viewer.reset_view(layers=here if len(here) < len(viewer.layers) else None)
 
     def _show_scale(self) -> None:
         """A bar in mm; once, since the person may switch it off. One is right for all views of a grid, which have one

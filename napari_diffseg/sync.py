@@ -79,6 +79,7 @@ class LayerSync:
         self._adopt()
         if not session.inline:
             warming.warm_scale_bar(self._viewer_ref, self._turns.soon)
+            self._turns.soon(warming.warm_torch)
 
     @property
     def viewer(self) -> Any:

@@ -6,14 +6,30 @@ colours. Both would otherwise hold up the first scan.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from napari_diffseg.jobs import Job
+
 # Lengths whose words have every digit; a few in each turn.
 LENGTHS = (None, 248.0, 367.0, 9.0)
+
+
+def warm_torch() -> None:
+    """Import torch, and what is drawn up with it, while the person looks for a scan; a dock need not wait for it."""
+    if "torch" not in sys.modules:
+        Job("Start of torch", _imports).start()
+
+
+def _imports() -> Iterator[None]:
+    for name in ("diffseg.sample", "diffseg.saliency"):
+        importlib.import_module(name)
+        yield
 
 
 def warm_labels() -> None:

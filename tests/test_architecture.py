@@ -68,6 +68,10 @@ def test_session_imports_without_torch_napari_and_qt(tmp_path: Path) -> None:
     run_python(importing(["napari_diffseg.session"]) + check, tmp_path)
 
 
+def test_a_dock_does_not_wait_for_torch(tmp_path: Path) -> None:
+    run_python(importing(("napari_diffseg.widgets.dock",)) + absent_after_import({"torch"}), tmp_path)
+
+
 def test_opening_the_sample_scan_does_not_start_torch(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom diffseg.io import read_case\nfrom diffseg.zoo import sample_scans\n"

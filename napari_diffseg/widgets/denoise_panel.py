@@ -20,13 +20,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from diffseg.sample import SAMPLERS
 from napari_diffseg import commands, forms, keys
 from napari_diffseg.exporting import FORMATS, proposed_name
 from napari_diffseg.layerdata import line_color
 from napari_diffseg.state import SampleSettings, TrajectoryView
 from napari_diffseg.widgets.branch_list import BranchList
-from napari_diffseg.widgets.panel import GAP, Panel, adopt, button, enable, line, row, say, slim
+from napari_diffseg.widgets.panel import GAP, Panel, adopt, button, enable, line, offer, row, say, slim
 from napari_diffseg.widgets.plots import Curve
 from napari_diffseg.widgets.transport_bar import TransportBar
 
@@ -70,9 +69,6 @@ class DenoisePanel(Panel):
 
     def _build_settings(self) -> None:
         self.sampler, self.device = QComboBox(), QComboBox()
-        for name in SAMPLERS:
-            self.sampler.addItem(name.upper(), name)
-            self.sampler.setItemData(self.sampler.count() - 1, SAMPLERS.help(name), Qt.ItemDataRole.ToolTipRole)
         for name, words in DEVICES:
             self.device.addItem(words, name)
         self.device.setToolTip("Where the network runs")
@@ -174,6 +170,9 @@ class DenoisePanel(Panel):
         super().shutdown()
 
     def _on_settings(self) -> None:
+        from diffseg.sample import SAMPLERS  # torch: not before the page is seen
+
+        offer(self.sampler, SAMPLERS, str.upper)
         settings = self.session.settings
         self.sampler.setCurrentIndex(self.sampler.findData(settings.sampler))
         self.sampler.setToolTip(SAMPLERS.help(settings.sampler))

@@ -47,7 +47,7 @@ class Dock(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self.session = attach(napari_viewer)
-        self.panels: dict[str, Panel] = {page.title: page(self.session) for page in self.pages}
+        self.panels: dict[str, Panel] = {page.title: page(self.session, awake=False) for page in self.pages}
         self.bar = JobBar(self.session)
         self.recovery = RecoveryBar(self.session)
         self._build()

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from diffseg.registry import Registry
 from napari_diffseg.session import Session
 
 # Gaps and margins in logical pixels.
@@ -41,14 +42,15 @@ class Panel(QWidget):
     title = ""
     help = ""
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+    def __init__(self, session: Session, parent: QWidget | None = None, awake: bool = True) -> None:
+        """``awake=False``: nobody sees it yet, so that it shows nothing, and imports nothing, until ``wake``."""
         super().__init__(parent)
         self.session = session
         self.heard: list[Heard] = []
         # Panels within this one.
         self.parts: list[Panel] = []
         self._ears: list[_Ear] = []
-        self._awake = True
+        self._awake = awake
         self._missed: set[Callable[[], None]] = set()
         self.page = QVBoxLayout(self)
         self.page.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
@@ -70,7 +72,7 @@ class Panel(QWidget):
             signal = getattr(self.session.events, field)
             signal.connect(ear.hear)
             self.heard.append((signal, ear.hear))
-        by()
+        self.tell(by)
 
     def tell(self, by: Callable[[], None]) -> None:
         """``by`` has something to show."""
@@ -131,6 +133,13 @@ def button(text: str, tip: str, name: str = "") -> QPushButton:
     made.setProperty("tip", tip)
     made.setAccessibleName(name or text)
     return made
+
+
+def offer(box: QComboBox, parts: Registry[Any], words: Callable[[str], str]) -> None:
+    """Fill a box with the entries of a table, once; ``words`` is what each name reads on the screen."""
+    for name in parts if box.count() == 0 else ():
+        box.addItem(words(name), name)
+        box.setItemData(box.count() - 1, parts.help(name), Qt.ItemDataRole.ToolTipRole)
 
 
 def slim(*made: QPushButton | QComboBox | QSpinBox) -> None:

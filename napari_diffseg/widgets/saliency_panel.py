@@ -10,12 +10,11 @@ from magicgui.widgets import Container
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFileDialog, QGridLayout, QLabel, QWidget
 
-from diffseg.saliency import SALIENCY, THRESHOLDS
 from napari_diffseg import commands, forms, keys, masks, saliency_commands
 from napari_diffseg.saliency_state import HintSettings, SaliencyCut
 from napari_diffseg.session import Session
 from napari_diffseg.widgets.histogram import Histogram
-from napari_diffseg.widgets.panel import GAP, Panel, adopt, beside, button, enable, line, row, say, slim
+from napari_diffseg.widgets.panel import GAP, Panel, adopt, beside, button, enable, line, offer, row, say, slim
 
 OTHER = "Other file…"
 MODELS = "Models (*.safetensors);;All files (*)"
@@ -66,9 +65,6 @@ class SaliencyPanel(Panel):
         self.models.setToolTip("An image diffusion model, or a classifier for class activation maps")
         self.models.setPlaceholderText("Choose a model")
         self.labels.setToolTip("The class that is looked for")
-        for name in SALIENCY:
-            self.methods.addItem(NAMES.get(name, name), name)
-            self.methods.setItemData(self.methods.count() - 1, SALIENCY.help(name), Qt.ItemDataRole.ToolTipRole)
         slim(self.models, self.methods, self.labels)
         self.choice = QGridLayout()
         self.choice.setSpacing(GAP)
@@ -115,9 +111,6 @@ class SaliencyPanel(Panel):
         )
         self.page.addWidget(self.histogram, 1)
         self.rules, self.at = QComboBox(), QDoubleSpinBox()
-        for name in THRESHOLDS:
-            self.rules.addItem(RULES.get(name, name), name)
-            self.rules.setItemData(self.rules.count() - 1, THRESHOLDS.help(name), Qt.ItemDataRole.ToolTipRole)
         self.rules.setAccessibleName("Rule of the threshold")
         self.at.setAccessibleName("Threshold")
         self.at.setToolTip("On the scale of the colours, from 0 to 1")
@@ -215,6 +208,10 @@ class SaliencyPanel(Panel):
             widget.setVisible(len(labels) > 2)
 
     def _on_settings(self) -> None:
+        from diffseg.saliency import SALIENCY, THRESHOLDS  # torch: not before the page is seen
+
+        offer(self.methods, SALIENCY, lambda name: NAMES.get(name, name))
+        offer(self.rules, THRESHOLDS, lambda name: RULES.get(name, name))
         hints = self.session.hints
         self.methods.setCurrentIndex(self.methods.findData(hints.method))
         self.methods.setToolTip(SALIENCY.help(hints.method))

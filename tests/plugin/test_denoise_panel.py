@@ -10,6 +10,7 @@ import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QFileDialog
 
+from diffseg.sample import SAMPLERS
 from diffseg.trajectory import read_field
 from napari_diffseg import commands
 from napari_diffseg.layerdata import line_color
@@ -31,6 +32,20 @@ def test_without_a_scan_the_buttons_say_so_in_tooltip_and_beneath(qtbot: QtBot) 
     assert not panel.play.isEnabled() and not panel.step.isEnabled() and not panel.reset.isEnabled()
     assert "Open a scan" in panel.play.toolTip()
     assert panel.hint.isVisible() and "Open a scan" in panel.hint.text()
+
+
+def test_a_page_that_nobody_has_seen_shows_nothing_and_then_what_there_is(qtbot: QtBot, tmp_path: Path) -> None:
+    session = open_session(tmp_path)
+    panel = DenoisePanel(session, awake=False)
+    qtbot.addWidget(panel)
+    assert panel.sampler.count() == 0 and panel.own is None
+    commands.set_settings(session, sampler="ddpm")
+    panel.wake()
+    names = [panel.sampler.itemData(number) for number in range(panel.sampler.count())]
+    assert names == list(SAMPLERS) and panel.sampler.currentData() == "ddpm" and panel.own is not None
+    panel.sleep()
+    panel.wake()
+    assert panel.sampler.count() == len(names)
 
 
 def test_stepping_goes_one_step_at_a_time_and_the_timeline_follows(qtbot: QtBot, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from magicgui.widgets import Container
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import (
     QCheckBox,

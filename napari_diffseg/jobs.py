@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -324,7 +325,8 @@ class _Mail:
         if self._bridge is None:
             self.deliver()
         elif wake:
-            self._bridge.woken.emit()
+            with suppress(RuntimeError):  # the program ends, and Qt has gone before us
+                self._bridge.woken.emit()
 
     def deliver(self) -> None:
         """Hand over what has come; nothing if nothing has."""
@@ -335,8 +337,9 @@ class _Mail:
         self._last_s = time.perf_counter()
         if not empty:
             if self._bridge is not None:
-                # Fires when the event loop has drawn what the letter changed.
-                self._bridge.drawn.start()
+                # Fires when the event loop has drawn what the letter changed; when the program ends, Qt may be gone.
+                with suppress(RuntimeError):
+                    self._bridge.drawn.start()
             self._to(*letter)
 
     def _on_drawn(self) -> None:

@@ -12,6 +12,7 @@ from diffseg.case import Case, Labels
 from diffseg.errors import CaseError
 from diffseg.outputs import full
 from diffseg.saliency_plan import ExplainPlan
+from diffseg.sparse import copied
 from napari_diffseg.fromlayers import labels_on
 from napari_diffseg.layerdata import CLASS_COLORS, Frame, frame_of, layer_name
 from napari_diffseg.mask_starts import start_of
@@ -51,7 +52,7 @@ def begin(session: Session, source: Any, opened: Opened | None, frame: Frame | N
     name, painted = layer_name(case, "mask"), labels.astype(np.uint8, copy=False)
     named = named_classes(classes, int(painted.max(initial=0)))
     begun = start_of(session, source)
-    return MaskState(painted, words_, name, case, named, plan, start=painted.copy(), begun=begun)
+    return MaskState(painted, words_, name, case, named, plan, start=copied(painted), begun=begun)
 
 
 def _plan_of_line(session: Session, opened: Opened | None) -> SamplePlan | None:
@@ -85,7 +86,7 @@ def _start(session: Session, case: Case, source: Any, opened: Opened | None, fra
     if kind == "empty":
         return np.zeros(shape, np.uint8), words
     if kind == "rater":
-        return session.raters[which].copy(), words
+        return copied(session.raters[which]), words
     if kind == "layer":
         return labels_on(case, frame, _layer(session, which)), words
     if kind == "trajectory":

@@ -23,6 +23,7 @@ from diffseg.io.atomic import suffix_of
 from diffseg.io.formats import LABEL_SUFFIXES
 from diffseg.mask_file import MaskPlan, MaskStart, labels_hash, write_mask
 from diffseg.plan import InputFile, input_file, versions
+from diffseg.sparse import occupied
 from napari_diffseg.mask_edit import ORIGIN_WORDS, origin_in
 from napari_diffseg.mask_starts import source_words
 from napari_diffseg.session import Session
@@ -165,11 +166,12 @@ def voxels_by_label(labels: np.ndarray) -> np.ndarray:
 
 def words(mask: MaskState) -> str:
     """Size of a mask in voxels and ml, per class where there are several."""
-    voxels = int(np.count_nonzero(mask.labels))
+    labels = mask.labels[occupied(mask.labels)]
+    voxels = int(np.count_nonzero(labels))
     text = f"{voxels:,} voxels, {size(voxels * mask.case.grid.voxel_ml, mask.case.ndim)}"
     names = {k: info.name for k, info in enumerate(mask.classes) if k}
     if len(names) > 1 and voxels:
-        volumes = {n: np.count_nonzero(mask.labels == k) * mask.case.grid.voxel_ml for k, n in names.items()}
+        volumes = {n: np.count_nonzero(labels == k) * mask.case.grid.voxel_ml for k, n in names.items()}
         each = (f"{n} {size(volume, mask.case.ndim)}" for n, volume in volumes.items())
         text += f": {', '.join(each)}"
     return text

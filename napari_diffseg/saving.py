@@ -13,6 +13,7 @@ import numpy as np
 
 from diffseg.errors import CaseError
 from diffseg.mask_file import written_here
+from diffseg.sparse import copied
 from napari_diffseg import blind, masks
 from napari_diffseg.jobs import Job, Outcome
 from napari_diffseg.runs import command, live
@@ -44,7 +45,7 @@ def save_mask(session: Session, path: Path | str, replace_other: bool = False, o
     target = masks.target(Path(path), session)
     if held.saving is not None:
         raise CaseError("The mask is being saved already: wait a moment.")
-    labels, scan, found = mask.labels.copy(), session.files, list[_Written]()
+    labels, scan, found = copied(mask.labels), session.files, list[_Written]()
     reading = blind.kept(session)
     written = [target, masks.target(masks.origin_path(target), session)] if origin else [target]
 

@@ -33,7 +33,9 @@ INNER, OUTER = 0.95, 0.05
 def full(values: NDArray[Any], box: Box, shape: tuple[int, ...], fill: float = 0) -> NDArray[Any]:
     """``values (..., *box)`` placed into an array ``(..., *shape)`` of ``fill``."""
     lead = values.shape[: values.ndim - len(shape)]
-    out = np.full((*lead, *shape), fill, values.dtype)
+    whole = (*lead, *shape)
+    # Zeros take no memory before they are touched.
+    out = np.zeros(whole, values.dtype) if fill == 0 else np.full(whole, fill, values.dtype)
     region: tuple[Any, ...] = (..., *box.slices)
     out[region] = values
     return out

@@ -22,6 +22,7 @@ from diffseg.errors import CaseError, PlanError
 from diffseg.io import read_case
 from diffseg.layouts import Layout, find_layout
 from diffseg.preprocess import prepare
+from diffseg.stripping import stripped
 from diffseg.train_plan import AugmentPlan
 
 
@@ -168,6 +169,7 @@ class Augmenter:
         except ImportError:
             raise PlanError("Training needs MONAI; install it with: pip install 'napari-diffseg[train]'.") from None
         self._anywhere, self._patch = plan.place == "anywhere", tuple(patch)
+        self._strip = plan.strip_probability
         n = len(patch)
         angle = np.deg2rad(plan.rotate_degrees)
         steps: list[Any] = []
@@ -202,4 +204,12 @@ class Augmenter:
         rows = [self._transform({"image": p.example.image, "labels": p.labels.astype(np.float32)}) for p in picks]
         images = torch.stack([torch.as_tensor(np.asarray(r["image"]), dtype=torch.float32) for r in rows])
         labels = torch.stack([torch.as_tensor(np.asarray(r["labels"])) for r in rows])
-        return images, labels.round().long()
+        labels = labels.round().long()
+        if self._strip > 0:
+            images = self._stripped(images, labels[:, 0], np.random.default_rng([seed, 1]))
+        return images, labels
+
+    def _stripped(self, images: Tensor, labels: Tensor, rng: np.random.Generator) -> Tensor:
+        chosen = rng.random(len(images)) < self._strip
+        pairs = zip(images.numpy(), labels.numpy(), chosen, strict=True)
+        return torch.from_numpy(np.stack([stripped(i, y, rng) if on else i for i, y, on in pairs]))

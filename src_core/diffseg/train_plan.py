@@ -35,7 +35,7 @@ class AugmentPlan:
 
     ``place`` says where patches are cut: round the middle of a case, or "anywhere" in it, half of them round a voxel of
     a structure, which suits cases larger than the patch. ``intensity_scale`` is a fraction, ``intensity_shift`` in
-    units of the normalised image.
+    units of the normalised image. ``strip_probability`` is how often a patch looks as if the skull had been removed.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -55,6 +55,7 @@ class AugmentPlan:
     intensity_scale: float = 0.0
     intensity_shift: float = 0.0
     intensity_probability: float = 0.0
+    strip_probability: float = 0.0
 
 
 @dataclass(frozen=True)

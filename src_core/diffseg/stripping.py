@@ -9,7 +9,9 @@ from scipy import ndimage
 Image = NDArray[np.float32]
 
 # Black begins so far from the structures, in voxels.
-ROOM = (3.0, 14.0)
+ROOM = (0.0, 10.0)
+# Fluid round the brain goes with the skull: up to this share of the voxels, the darkest ones.
+FLUID = 0.15
 # At most so many sides of a patch lie outside the brain.
 SIDES = 3
 # The brain's surface is wavy: height and length of its waves in voxels.
@@ -19,10 +21,11 @@ DARKER = 0.5
 
 
 def stripped(image: Image, labels: NDArray[np.integer], rng: np.random.Generator) -> Image:
-    """``image (C, *P)`` with everything black beyond one to three random wavy planes that leave the structures in
-    ``labels (*P)`` alone, and normalised again to mean 0 and standard deviation 1, as a stripped scan would have been.
+    """``image (C, *P)`` as it would be without a skull: black beyond one to three random wavy planes and where a
+    channel is darkest, but never at the structures in ``labels (*P)``, and normalised again to mean 0 and standard
+    deviation 1.
 
-    The image itself where there is no structure, and a channel whose values are all alike.
+    The image itself where there is no structure; a channel whose values are all alike stays as it is.
     """
     seen = np.argwhere(labels > 0)
     if len(seen) == 0:
@@ -40,7 +43,8 @@ def stripped(image: Image, labels: NDArray[np.integer], rng: np.random.Generator
     for channel in out:
         spread = channel.std()
         if spread > 0:
-            channel[black] = channel.min() - rng.uniform(0, DARKER) * spread
+            fluid = (channel < np.quantile(channel, rng.uniform(0, FLUID))) & (labels == 0)
+            channel[black | fluid] = channel.min() - rng.uniform(0, DARKER) * spread
             channel -= channel.mean()
             channel /= channel.std()
     return out

@@ -102,7 +102,7 @@ def local_run(run: Run, box: Box) -> Run:
     wide = [max(round(w * m / o), b) for w, m, o, b in zip(window, mm, own, box.shape, strict=True)]
     centre = [(a + b - 1) / 2 for a, b in zip(box.start, box.stop, strict=True)]
     region = Box.centred(centre, wide, shape)
-    return Run(replace(run.plan, roi=str(region)), run.case, run.checkpoint)
+    return Run(replace(run.plan, roi=str(region), ran=()), run.case, run.checkpoint)
 
 
 def redraw(

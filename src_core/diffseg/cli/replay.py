@@ -136,7 +136,10 @@ def sampling(plan: SamplePlan, path: Path, options: argparse.Namespace) -> Any:
 
     model = checkpoint(plan.model, plan.model_sha256, options.model, path)
     case = same_scan(plan, model.card.channels)
-    return Run(replace(plan, device=options.device or plan.device), case, model)
+    if options.device:
+        ran = tuple(replace(stage, device=options.device) for stage in plan.ran)
+        plan = replace(plan, device=options.device, ran=ran)
+    return Run(plan, case, model)
 
 
 def explaining(plan: ExplainPlan, path: Path, options: argparse.Namespace) -> Any:

@@ -153,7 +153,7 @@ class Run:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            self._note = self._shrink(1)
+            self._note = self.shrink(1)
 
     def _trajectory(self, member: int, start: Step | None, seed: int | None) -> Iterator[Step]:
         """In stretches between the steps at which, as the plan's record tells, other means were used."""
@@ -263,7 +263,7 @@ class Run:
             # Some members of a batch may have been finished before memory ran out.
             todo = [m for m in todo if m not in ensemble.ids]
             if failed and todo:
-                note = self._shrink(len(members))
+                note = self.shrink(len(members))
             elif failed and last is not None:
                 yield replace(last, done=total, snapshot=ensemble.snapshot())
 
@@ -287,8 +287,10 @@ class Run:
         denoiser = self._denoiser_after(None)
         yield from self.sampler.steps(denoiser, self.initial(members), self.noise(members), self.levels)
 
-    def _shrink(self, members: int) -> str:
-        """Go over to the next smaller means after memory ran out; the sentence that says so."""
+    def shrink(self, members: int) -> str:
+        """Go over to the next smaller means after memory ran out with so many members at a time; the sentence that
+        says so. Raises ``DeviceError`` when nothing smaller is left.
+        """
         release_memory()
         window = self.checkpoint.card.window
         whole = is_whole(self.shape[-len(window) :], window)

@@ -106,6 +106,8 @@ class LayerSync:
         self._connected.clear()
         self._turns.clear()
         self._shelf.clear()
+        # A layer that the person takes away from now on is gone for good.
+        self.mirrors, self._scans = [], []
         warming.end(self._viewer_ref)
         if self.viewer is not None:
             keys.unbind(self.viewer, self._keys)

@@ -107,7 +107,8 @@ class LayerSync:
         self._turns.clear()
         self._shelf.clear()
         # A layer that the person takes away from now on is gone for good.
-        self.mirrors, self._scans = [], []
+        self.mirrors.clear()
+        self._scans.clear()
         warming.end(self._viewer_ref)
         if self.viewer is not None:
             keys.unbind(self.viewer, self._keys)

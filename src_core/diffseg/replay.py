@@ -64,8 +64,10 @@ def plan_in(path: Path) -> Path:
     Raises:
         PlanError: several masks lie in the folder.
     """
-    if not path.is_dir() or (path / PLAN).exists():
+    if not path.is_dir():
         return path
+    if (path / PLAN).exists():
+        return path / PLAN
     found = sorted(p for p in path.glob(f"*{SIDECAR}") if not p.name.startswith("."))
     if len(found) > 1:
         names = ", ".join(p.name for p in found[:3]) + (", …" if len(found) > 3 else "")

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from diffseg.places import By, Place, find_places
+from diffseg.places import SEEN_TO, By, Place, find_places, seen_to
 from napari_diffseg import mask_edit
 from napari_diffseg.editing_state import Queue
 from napari_diffseg.jobs import Job, Outcome
@@ -35,11 +35,14 @@ def stale(session: Session) -> bool:
 
 
 def places_left(session: Session) -> tuple[Place, ...]:
-    """Places that were neither ticked nor edited, most disagreement first."""
+    """Places that were neither ticked nor edited enough (``diffseg.places.seen_to``), most disagreement first."""
     queue, mask = session.queue, session.mask
     found = () if queue is None else queue.places
     open_ = [place for place in found if place.key not in session.checked]
-    return tuple(p for p in open_ if mask is None or not mask_edit.touched(mask, p.where).any())
+    if mask is None:
+        return tuple(open_)
+    shape = mask.labels.shape
+    return tuple(p for p in open_ if seen_to(p, mask_edit.touched(mask, p.where), shape) < SEEN_TO)
 
 
 @command("check")

@@ -70,7 +70,7 @@ class Journey:
         prepared, case = opened.run.prepared, opened.request.case
         fields = [prepared.restore(x[None].astype(np.float32))[0] for x in view.x]
         card = opened.run.checkpoint.card
-        write_outputs(self.folder / "layers", case, card, opened.run.plan, prepared.roi, snapshot, fields)
+        write_outputs(self.folder / "layers", case, card, opened.plan, prepared.roi, snapshot, fields)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

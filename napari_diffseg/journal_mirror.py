@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 from napari_diffseg.journaling import journaling
 from napari_diffseg.stage import Stage
@@ -18,6 +19,7 @@ class JournalMirror:
         self.stage, self.session = stage, stage.session
         self.journal = journaling(stage.session)
         self._layer: Any = None
+        self.journal.layer = lambda: None
         stage.on(self.session.events.mask, self.refresh)
         for field in FIELDS:
             stage.on(getattr(self.session.events, field), self._on_moved)
@@ -32,6 +34,7 @@ class JournalMirror:
             if self._layer is not None:
                 self.stage.off(self._layer.events.labels_update, self._on_moved)
             self._layer = layer
+            self.journal.layer = (lambda: None) if layer is None else ref(layer)
             if layer is not None:
                 self.stage.on(layer.events.labels_update, self._on_moved)
         self.journal.follow()

@@ -1,14 +1,16 @@
 """The journal of the mask that is being corrected: when it begins, what it tells, when it may go. No Qt.
 
 Methods are for the GUI thread and return at once; ``diffseg.keeper`` writes. What was drawn and not saved stays on disk
-when the viewer is closed, and is offered at the next start; what was saved, or never drawn on, goes.
+when the viewer is closed, and is offered at the next start; what was saved, or never drawn on, goes. A panel that is
+closed leaves no callback behind, but the layer can be drawn on as long as it lives: until then the thread looks at it
+by itself.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -37,6 +39,8 @@ class Journaling:
         # A journal that goes once the next one is on disk.
         self.replaces: Claim | None = None
         self.trouble = ""
+        # The layer on which the mask is drawn, told by the viewer.
+        self.layer: Callable[[], object | None] = lambda: None
         self._keeper: Keeper | None = None
         self._planes: Planes | None = None
         self._held: list[Keeper] = []
@@ -67,13 +71,17 @@ class Journaling:
 
     def close(self) -> None:
         """The last panel is closed: finish what is to be kept, and leave it to the next start."""
-        keeper, planes = self._keeper, self._planes
+        keeper, planes, layer = self._keeper, self._planes, self.layer()
         self._keeper = None
         if keeper is not None and planes is not None:
             keep = planes.mask.edited and planes.mask.dirty
-            keeper.close(keep)
+            if layer is not None:
+                # It can still be drawn on, and nobody listens.
+                keeper.watch(planes.mask.labels, Planes(planes.mask), keep, layer)
+            else:
+                keeper.close(keep)
             # Should the panel be opened again beside the same mask, its journal goes on.
-            planes.left = keeper if keep else None
+            planes.left = keeper if keep or layer is not None else None
         for held in self._held:
             held.release()
         self._held.clear()
@@ -81,8 +89,18 @@ class Journaling:
             self.replaces.release()
             self.replaces = None
 
+    def strayed(self, mask: MaskState) -> bool:
+        """Whether ``mask``, of which nothing was unsaved when the last panel was closed, was drawn on since."""
+        left = self._planes.left if self._planes is not None and self._planes.fits(mask) else None
+        if left is None:
+            return False
+        left.close(keep=True)
+        return left.strayed
+
     def _begin(self, mask: MaskState) -> None:
         left = self._planes.left if self._planes is not None else None
+        if left is not None:
+            left.close(keep=True)
         if left is not None and left.path is not None and self.replaces is None:
             try:
                 self.replaces = claim(left.path)
@@ -97,6 +115,8 @@ class Journaling:
         """Another mask takes the place: what was drawn on this one stays, for the case that the program is killed."""
         keeper, planes = self._keeper, self._planes
         self._keeper = self._planes = None
+        if planes is not None and planes.left is not None:
+            planes.left.close(keep=True, timeout_s=0.0)
         if keeper is not None and planes is not None:
             keep = planes.mask.edited and planes.mask.dirty
             keeper.close(keep, timeout_s=0.0, hold=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_diffseg import layerdata
+from napari_diffseg.journaling import journaling
 from napari_diffseg.mask_edit import revised
 from napari_diffseg.stage import Stage
 from napari_diffseg.state import Message
@@ -49,6 +50,10 @@ class MaskMirror:
             layer = left[0] if left else self.stage.add(layerdata.mask_layer(mask, frame))
             self._take(layer, mask.labels)
             self.stage.activate(layer)
+            if left and journaling(self.session).strayed(mask):
+                # Drawn on while no panel was open.
+                self._on_paint()
+                mask = self.session.mask or mask
         if self._layer.selected_label != mask.selected:
             self._layer.selected_label = mask.selected
         if not mask.dirty:

@@ -24,9 +24,9 @@ def start_of(session: Session, source: Any) -> MaskStart:
         branch = next(b for b in session.branches if b.letter == which)
         return MaskStart(source, step=branch.view.number(branch.slot), seed=branch.view.seed)
     if kind == "saliency" and session.cut is not None:
-        cut, hints = session.cut, session.hints
-        own = cut.view.from_unit(cut.line) if cut.own else None
-        return MaskStart(kind, rule=hints.threshold, threshold=own, largest=hints.largest)
+        cut = session.cut
+        until = None if cut.view.whole else cut.view.done
+        return MaskStart(kind, step=until, rule=cut.rule, threshold=cut.threshold, largest=cut.largest)
     return MaskStart(kind)
 
 

@@ -211,6 +211,6 @@ def _free(session: Session, outcome: Outcome | None = None) -> None:
     if opened is not None:
         from napari_diffseg.sampling import Drawn, rest  # torch is there already
 
-        held.drawn = Drawn(opened.request, opened.ensemble, opened.measured)
+        held.drawn = Drawn(opened.request, opened.ensemble, opened.measured, opened.plan.ran)
 
         rest(opened)

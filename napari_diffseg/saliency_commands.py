@@ -285,4 +285,5 @@ def _cut_of(
     mask = cut.mask.astype(np.uint8)
     thresholds = np.array([view.to_unit(t) for t in cut.thresholds])
     scores = tuple((name, dice(labels, mask)) for name, labels in others.items())
-    return SaliencyCut(view, mask, thresholds, own is not None, float(mask.sum()) * voxel_ml, scores)
+    size = float(mask.sum()) * voxel_ml
+    return SaliencyCut(view, mask, thresholds, own is not None, size, rule, own, largest, scores)

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from diffseg.case import Case
 from diffseg.channels import select
 from diffseg.checkpoint import Checkpoint, load_checkpoint
 from diffseg.devices import describe, release_memory
@@ -18,6 +19,7 @@ from diffseg.saliency.method import SaliencyStep
 from diffseg.saliency.otsu import minmax
 from diffseg.saliency.run import SaliencyRun, method_of
 from diffseg.saliency_plan import explain_plan
+from napari_diffseg.layerdata import files_of_channels
 from napari_diffseg.saliency_state import HintModel, HintRequest, SaliencyView
 
 # Maps are brought back to the scan at most this often, and once at the end.
@@ -74,7 +76,7 @@ def view_of(run: SaliencyRun, step: SaliencyStep, labels: tuple[str, ...], run_i
     counts, _ = np.histogram(shown, bins=BINS, range=(0, 1))
     return SaliencyView(
         run_id=run_id,
-        plan=run.plan,
+        plan=run.record,
         roi=run.prepared.roi,
         done=step.done,
         total=step.total,
@@ -109,7 +111,7 @@ def _run_of(request: HintRequest) -> SaliencyRun:
         raise CaseError(f"{checkpoint.card.title} needs {wanted}, but the scan has {given}: choose other layers.")
     plan = explain_plan(
         (checkpoint.card.name, checkpoint.sha256),
-        request.files if case is request.case else (),
+        _files_of(request, case),
         s.method,
         asdict(method),
         None if classifier is None else (classifier.card.name, classifier.sha256),
@@ -123,6 +125,16 @@ def _run_of(request: HintRequest) -> SaliencyRun:
         device=request.device,
     )
     return SaliencyRun(plan, case, checkpoint, classifier)
+
+
+def _files_of(request: HintRequest, case: Case) -> tuple[Path, ...]:
+    """The files of the channels that the model looks at; none where the case does not tell them apart."""
+    if case is request.case:
+        return request.files
+    by_channel = dict(zip(request.case.channels, files_of_channels(request.case, request.files), strict=True))
+    # Volumes of one file are channels together, so that the file does not tell which one it was.
+    told = len(set(by_channel.values())) == len(by_channel) and all(len(files) == 1 for files in by_channel.values())
+    return tuple(by_channel[name][0] for name in case.channels) if told else ()
 
 
 def _load(model: HintModel, path: Path) -> Checkpoint:

@@ -131,7 +131,8 @@ class SaliencyCut:
     """The voxels of ``view`` above a threshold: ``mask (*roi)`` uint8.
 
     ``thresholds`` has one entry per slice, on the scale [0, 1] of ``view.shown``; ``own`` is True when the person
-    set it. ``dice`` compares with readers and with the mask being edited, by name.
+    set it. ``rule``, ``threshold`` (of a person, in units of the map) and ``largest`` are what it was made with.
+    ``dice`` compares with readers and with the mask being edited, by name.
     """
 
     view: SaliencyView
@@ -139,6 +140,9 @@ class SaliencyCut:
     thresholds: np.ndarray
     own: bool
     volume_ml: float
+    rule: str
+    threshold: float | None
+    largest: bool
     dice: tuple[tuple[str, float], ...] = ()
 
     @property

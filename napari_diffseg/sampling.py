@@ -23,6 +23,7 @@ from diffseg.outputs import INNER, OUTER
 from diffseg.plan import SamplePlan, plan_for
 from diffseg.run import Run
 from diffseg.sample import Step
+from diffseg.stages import Stage
 from napari_diffseg.ensemble_state import EnsembleSettings, Findings
 from napari_diffseg.gathering import Gathered, findings_of, gather
 from napari_diffseg.recording import Recorder, begun
@@ -63,16 +64,17 @@ class Opened:
     def plan(self) -> SamplePlan:
         """The plan of the members there are."""
         members = max(self.ensemble.ids, default=0) + 1
-        return replace(self.run.plan, members=members)
+        return self.run.record(members)
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Members that outlive their model, which was closed."""
+    """Members that outlive their model, which was closed; ``ran`` tells how they were drawn."""
 
     request: Request
     ensemble: Ensemble
     measured: tuple[MemberMeasure, ...]
+    ran: tuple[Stage, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +102,7 @@ def open_run(request: Request, opened: Opened | None, drawn: Drawn | None = None
     if opened is not None and opened.request.same_run(request):
         return opened
     model = request.checkpoint or load_checkpoint(request.model_path)
+    drawn = drawn if drawn is not None and drawn.request.same_run(request) else None
     s = request.settings
     plan = plan_for(
         model.card,
@@ -113,9 +116,10 @@ def open_run(request: Request, opened: Opened | None, drawn: Drawn | None = None
         seed=s.seed,
         device=s.device,
         roi=None if request.roi is None else str(request.roi),
+        ran=() if drawn is None else drawn.ran,
     )
     run = Run(plan, request.case, model)
-    if drawn is not None and drawn.request.same_run(request):
+    if drawn is not None:
         return Opened(request, run, drawn.ensemble, measured=drawn.measured)
     return Opened(request, run, run.ensemble())
 
@@ -202,7 +206,7 @@ def rest(opened: Opened) -> None:
     opened.forget()
     opened.run.checkpoint.network.to("cpu")
     # A new run has not bound the network to the image yet.
-    opened.run = Run(opened.run.plan, opened.request.case, opened.run.checkpoint)
+    opened.run = Run(opened.plan, opened.request.case, opened.run.checkpoint)
     release_memory()
 
 

@@ -107,6 +107,9 @@ class LayerSync:
         self._connected.clear()
         self._turns.clear()
         self._shelf.clear()
+        # A layer that the person takes away from now on is gone for good.
+        self.mirrors.clear()
+        self._scans.clear()
         warming.end(self._viewer_ref)
         if self.viewer is not None:
             keys.unbind(self.viewer, self._keys)

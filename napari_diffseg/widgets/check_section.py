@@ -31,7 +31,8 @@ class CheckSection(QWidget):
         self.where = line(name="Place to check")
         self.where.setToolTip(
             "The volume on which two masks of the ensemble, drawn at random, are expected to differ there.\n"
-            "Places that you edited or ticked drop out; those that hold 95 % of the disagreement are listed."
+            "Places drop out once you ticked them or half of their disagreement lies where you edited, voxels beside\n"
+            "edited ones in the slice included. Those that hold 95 % of all the disagreement are listed."
         )
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)

@@ -10,10 +10,12 @@ import os
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
@@ -26,6 +28,8 @@ SUFFIX = ".journal"
 GATHER_S = 0.2
 # After trouble with the disk.
 RETRY_S = 5.0
+# How often a mask is looked at that nobody tells of any more.
+WATCH_S = 1.0
 
 
 def journal_folder() -> Path:
@@ -121,6 +125,14 @@ class Keeper:
         self._claim: Claim | None = None
         self._journal: Journal | None = None
         self._trouble = ""
+        # What to look at when nobody tells of changes any more, and for as long as what; the labels when they were told
+        # of last, where nothing of them was unsaved.
+        self._watched: Plane | None = None
+        self._fresh = planes
+        self._unsaved = True
+        self._tie: weakref.ref[object] | None = None
+        self._seen: Plane | None = None
+        self._settled, self._strayed = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="diffseg: journal", daemon=True)
         self._thread.start()
 
@@ -146,6 +158,37 @@ class Keeper:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def watch(
+        self,
+        labels: Plane,
+        planes: Callable[[], Mapping[str, Plane]],
+        unsaved: bool,
+        owner: object,
+        timeout_s: float = 2.0,
+    ) -> None:
+        """Nobody will tell of changes any more: look for those of ``labels`` every ``WATCH_S``, until ``close`` or
+        until ``owner`` is no more, of which only a weak reference is held. Returns once what there is now is on disk,
+        after ``timeout_s`` at most.
+
+        Without ``unsaved`` the journal goes now and comes back with the first change. ``planes`` is asked instead of
+        the function given before, the first time for all planes.
+        """
+        with self._gate:
+            self._watched, self._fresh, self._unsaved, self._told = labels, planes, unsaved, lambda sentence: None
+            self._tie = weakref.ref(owner, lambda gone: self._stop())
+            self._gate.notify_all()
+        self._settled.wait(timeout_s)
+
+    @property
+    def strayed(self) -> bool:
+        """Whether the labels changed while they were watched and nothing had been unsaved; final once closed."""
+        return self._strayed
+
+    def _stop(self) -> None:
+        with self._gate:
+            self._over = True
+            self._gate.notify_all()
+
     def release(self) -> None:
         """Leave a journal that was closed and held to whoever wants it."""
         self._thread.join()
@@ -155,12 +198,46 @@ class Keeper:
     # ---- in the thread ----
 
     def _run(self) -> None:
-        while not self._wait(lambda: self._touched):
+        while not self._wait(lambda: self._touched or self._watched is not None):
+            if self._watched is not None:
+                break
             self._write()
-            self._wait(lambda: False, RETRY_S if self._trouble else GATHER_S)
-        if self._keep:
+            self._wait(lambda: self._watched is not None, RETRY_S if self._trouble else GATHER_S)
+        if self._watched is not None:
+            self._watch()
+        elif self._keep:
             self._write()
         self._end()
+
+    def _watch(self) -> None:
+        assert self._watched is not None
+        if self._unsaved:
+            self._write()
+        else:
+            self._seen = self._watched.copy()
+            self._drop()
+        self._planes = self._fresh
+        self._settled.set()
+        while not self._wait(lambda: False, RETRY_S if self._trouble else WATCH_S):
+            self._look()
+        self._look()
+
+    def _look(self) -> None:
+        """Write down what changed while nobody told of it."""
+        if self._seen is not None:
+            assert self._watched is not None
+            if np.array_equal(self._watched, self._seen):
+                return
+            self._seen, self._strayed = None, True
+            self._state = replace(self._state, edited=True, dirty=True)
+        self._write()
+
+    def _drop(self) -> None:
+        if self._journal is not None:
+            self._journal.close(keep=False)
+        if self._claim is not None:
+            self._claim.discard()
+        self._journal = self._claim = None
 
     def _wait(self, wanted: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Wait for something or the end; tells whether it is the end."""

@@ -38,8 +38,9 @@ class MaskStart:
     ``rater``, ``layer`` or ``empty``, and ``sha256`` the hash of its labels, uint8 in display order (None: not known).
     ``members`` is the number of masks that a mode, a mean or a contour was made from, ``share`` how many of them
     are in the mode; ``relative_area`` whether small ones counted as empty. ``step`` (of the trajectory, or at which
-    the branch left it) and ``seed`` (of the branch) belong to trajectories; ``rule`` of the threshold, or a
-    ``threshold`` that a person set (in units of the map), and ``largest`` part only to saliency maps.
+    the branch left it, or how far a saliency map had come that was not finished) and ``seed`` (of the branch) belong to
+    trajectories; ``rule`` of the threshold, or a ``threshold`` that a person set (in units of the map), and ``largest``
+    part only to saliency maps.
     """
 
     key: str

@@ -8,6 +8,7 @@ variance is that of the class disputed most, which makes it a lower bound.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,9 @@ By = Literal["slice", "region"]
 LEAST_VARIANCE = 0.05 * 0.95
 # Places are listed until they hold this share of all the disagreement: the rest is specks.
 COVERED = 0.95
+# A place is seen to once this share of its disagreement lies where somebody edited. One slip of the brush must not take
+# a large region off the list; nor need every voxel change, since the masks dispute many that are right as they are.
+SEEN_TO = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +34,8 @@ class Place:
     """Somewhere worth a look: slice ``number`` along ``axis`` of the scan, or the region that ``number`` counts from 1.
 
     ``disagreement_mm3`` is its own (in 2D mm², a pixel being 1 mm thick), ``voxel`` lies in the middle of it,
-    ``where`` are flat indices of its voxels in the scan's grid (C order). ``key`` names the same place when the same
-    ensemble is searched again.
+    ``where`` are flat indices of its voxels in the scan's grid (C order, ascending) and ``weight`` what each of them
+    adds to the disagreement. ``key`` names the same place when the same ensemble is searched again.
     """
 
     by: By
@@ -40,6 +44,7 @@ class Place:
     disagreement_mm3: float
     voxel: tuple[int, ...]
     where: NDArray[np.intp]
+    weight: NDArray[np.float32]
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -85,8 +90,34 @@ def find_places(
         number = int(voxels[0, axis]) if slices else rank
         where = np.asarray(np.ravel_multi_index(tuple(voxels.T), shape), np.intp)
         kind: By = "slice" if slices else "region"
-        places.append(Place(kind, axis, number, float(sums[k]), _middle(voxels, weight[mine], axis), where))
+        own = weight[mine]
+        middle = _middle(voxels, own, axis)
+        places.append(Place(kind, axis, number, float(sums[k]), middle, where, own.astype(np.float32)))
     return tuple(places)
+
+
+def seen_to(place: Place, edited: NDArray[np.bool_], shape: tuple[int, ...]) -> float:
+    """Share, in [0, 1], of the disagreement of ``place`` that somebody saw to; ``edited`` are flags of its voxels.
+
+    A voxel was seen to if it was edited, or touches within its slice along ``place.axis`` one of the place's that was:
+    whoever moves a border has looked at both sides of it, but not at the slices behind.
+    """
+    if not edited.any():
+        return 0.0
+    mine, low, high = place.where[edited], place.where[0], place.where[-1]
+    near = np.zeros(high - low + 1, bool)
+    sides = [axis for axis in range(len(shape)) if axis != place.axis or len(shape) < 3]
+    strides = [int(np.prod(shape[axis + 1 :], dtype=int)) for axis in sides]
+    for steps in product((-1, 0, 1), repeat=len(sides)):
+        moved, inside = mine.copy(), np.ones(mine.shape, bool)
+        for axis, step, stride in zip(sides, steps, strides, strict=True):
+            moved += step * stride
+            at = mine // stride % shape[axis] + step
+            inside &= (at >= 0) & (at < shape[axis])
+        inside &= (moved >= low) & (moved <= high)
+        near[moved[inside] - low] = True
+    seen = near[place.where - low]
+    return float(place.weight[seen].sum(dtype=np.float64) / place.weight.sum(dtype=np.float64))
 
 
 def _parts(voxels: NDArray[np.intp]) -> NDArray[np.intp]:

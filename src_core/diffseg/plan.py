@@ -19,6 +19,7 @@ from diffseg.card import Card, sha256
 from diffseg.errors import PlanError
 from diffseg.grid import Box
 from diffseg.records import from_json, to_json
+from diffseg.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class SamplePlan:
 
     ``roi`` is a box on the scan in display order, ``z0:z1,y0:y1,x0:x1``; None is the whole scan. Members 0 to
     ``members - 1`` of ``seed`` are drawn. ``slice_correlation`` is that of the noise between neighbouring slices where
-    a slice model runs on a volume. ``device`` is what was asked for; results on devices differ by rounding.
+    a slice model runs on a volume. ``device`` is what was asked for; results on devices differ by rounding. ``ran``
+    tells how members were really drawn, which may have changed when memory ran out: a run of a plan that has it draws
+    those members that way again.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -53,6 +56,7 @@ class SamplePlan:
     device: str = "auto"
     raters: tuple[InputFile, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    ran: tuple[Stage, ...] = ()
     kind: str = "sample"
 
     def __post_init__(self) -> None:

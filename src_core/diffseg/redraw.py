@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -25,9 +26,9 @@ from torch import Tensor
 
 from diffseg.cost import is_whole
 from diffseg.denoise import Denoiser, Prediction
-from diffseg.devices import is_out_of_memory, release_memory
+from diffseg.devices import is_out_of_memory
 from diffseg.ensemble import Snapshot
-from diffseg.errors import PlanError
+from diffseg.errors import DeviceError, PlanError
 from diffseg.grid import Box
 from diffseg.known_region import KnownRegion, Resampling, stream
 from diffseg.noise import Level
@@ -39,6 +40,10 @@ from diffseg.strokes import Alternative, Method, Strokes, agreement, around, by_
 
 # Network passes of one drawing, at most.
 MOST_PASSES = 10
+GIVEN_UP = "Memory ran out while the model was drawing; these alternatives come from the masks that are there."
+
+# What the network drew, and the share of the strokes that it agrees with.
+Drawing: TypeAlias = tuple[Labels, Method, float]
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,10 @@ class RedrawPlan:
 
 @dataclass(frozen=True, eq=False)
 class Redrawing:
-    """Progress: ``done`` of ``total`` network passes and lookups, and all alternatives so far, the default first."""
+    """Progress: ``done`` of ``total`` network passes and lookups, and all alternatives so far, the default first.
+
+    ``note`` says what changed when memory ran out; it stays in the records after that.
+    """
 
     done: int
     total: int
@@ -102,7 +110,7 @@ def local_run(run: Run, box: Box) -> Run:
     wide = [max(round(w * m / o), b) for w, m, o, b in zip(window, mm, own, box.shape, strict=True)]
     centre = [(a + b - 1) / 2 for a, b in zip(box.start, box.stop, strict=True)]
     region = Box.centred(centre, wide, shape)
-    return Run(replace(run.plan, roi=str(region)), run.case, run.checkpoint)
+    return Run(replace(run.plan, roi=str(region), ran=()), run.case, run.checkpoint)
 
 
 def redraw(
@@ -116,6 +124,8 @@ def redraw(
 
     ``strokes`` lie on the grid of the run's case; ``snapshot`` is the ensemble on its region ``roi``, if there is one.
     Alternatives that equal an earlier one are left out, so there may be fewer than were asked for, but always one.
+    When memory runs out a drawing is begun again with fewer slices at a time, then in windows, then on the CPU, as
+    members of ``Run.grow`` are; where even that does not do, the answers that need no network are all there is.
 
     Raises:
         PlanError: no strokes, or of another shape than the case. CaseError, DeviceError: as ``Run``.
@@ -147,38 +157,51 @@ class _Work:
         self.weight = ramp(self.box, Box.whole(run.case.grid.shape), self.sides, plan.taper)
         self.members = members_in(snapshot, roi, self.box)
         self.found: list[Alternative] = []
+        self.note = ""
 
     def records(self) -> Iterator[Redrawing]:
         """See ``redraw``."""
         each = self.plan.passes * self.plan.resamplings
         draws = max(0, self.plan.alternatives - 1 - bool(self.members)) or (not self.members)
-        done, total, note = 0, draws * each + 2, ""
+        done, total = 0, draws * each + 2
         yield Redrawing(done, total, self.box)
         base = self._followed()
         self._take(base, "followed")
-        done += 1
-        yield self._record(done, total)
-        try:
-            for number in range(draws):
-                drawn = None
-                for drawn in self._drawn(base, number):
-                    done += 1
-                    if drawn is not None:
-                        self._take(*drawn)
-                    yield self._record(min(done, total - 1), total)
-                if drawn is None:
-                    break
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            release_memory()
-            note = "Memory ran out while the model was drawing; these alternatives come from the masks that are there."
+        yield self._record(1, total)
+        for number in range(draws):
+            drawn = None
+            for done, drawn in self._in_memory(base, number, 1 + number * each):
+                if drawn is not None:
+                    self._take(*drawn)
+                yield self._record(min(done, total - 1), total)
+            if drawn is None:
+                break
         self._nearest()
-        yield self._record(total, total, note)
+        yield self._record(total, total)
 
-    def _record(self, done: int, total: int, note: str = "") -> Redrawing:
+    def _record(self, done: int, total: int) -> Redrawing:
         ordered = sorted(self.found, key=lambda a: self.plan.order.index(a.method))
-        return Redrawing(done, total, self.box, tuple(ordered), note)
+        return Redrawing(done, total, self.box, tuple(ordered), self.note)
+
+    def _in_memory(self, base: Labels, number: int, done: int) -> Iterator[tuple[int, Drawing | None]]:
+        """Network passes after those ``done`` before, and what they came to; begun again by the run's own smaller means
+        when memory runs out, and given up when nothing smaller is left.
+        """
+        while True:
+            try:
+                yield from enumerate(self._drawn(base, number), done + 1)
+                return
+            except (RuntimeError, MemoryError, DeviceError) as error:
+                # A mask that does not fit is a DeviceError already.
+                if not isinstance(error, DeviceError) and not is_out_of_memory(error):
+                    raise
+            try:
+                self.note = self.run.shrink(1)
+            except DeviceError:
+                self.note = GIVEN_UP
+                yield done, None
+                return
+            yield done, None
 
     def _take(self, labels: Labels, method: Method, agrees: float | None = None) -> bool:
         """Fit an answer ``(*box)`` into the mask, unless there is one like it or there are enough."""
@@ -203,7 +226,7 @@ class _Work:
             if room <= 0:
                 return
 
-    def _drawn(self, base: Labels, number: int) -> Iterator[tuple[Labels, Method, float] | None]:
+    def _drawn(self, base: Labels, number: int) -> Iterator[Drawing | None]:
         """None after each network pass, at last the drawing if it agrees with the strokes."""
         run = self.run
         labels = np.where(self.all.now < self.classes, self.all.now, 0).astype(np.uint8)

@@ -19,7 +19,7 @@ from diffseg.card import sha256
 from diffseg.case import Case
 from diffseg.errors import CheckpointError, PlanError
 from diffseg.io import read_case, read_labels
-from diffseg.mask_file import MaskPlan, labels_hash, read_mask_plan
+from diffseg.mask_file import SIDECAR, MaskPlan, labels_hash, read_mask_plan
 from diffseg.metrics import overlap
 from diffseg.outputs import PLAN
 from diffseg.plan import InputFile, SamplePlan, read_plan, versions
@@ -39,13 +39,13 @@ class Comparison:
 
 
 def read_record(path: Path) -> Record:
-    """The plan in a file, whichever of the three kinds it is, with input paths made absolute; a folder stands for the
-    ``plan.json`` in it.
+    """The plan in a file, whichever of the three kinds it is, with input paths made absolute; a folder stands for what
+    ``plan_in`` finds.
 
     Raises:
         PlanError: no such file, or none of these kinds.
     """
-    path = path / PLAN if path.is_dir() else path
+    path = plan_in(path)
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -56,6 +56,23 @@ def read_record(path: Path) -> Record:
         raise PlanError(f"{path} is no plan of a run, of a saliency map or of a mask; give a plan.json of diffseg.")
     record: Record = readers[kind](path)
     return record
+
+
+def plan_in(path: Path) -> Path:
+    """A file itself; of a folder its ``plan.json``, or else the only ``.plan.json`` beside a mask in it.
+
+    Raises:
+        PlanError: several masks lie in the folder.
+    """
+    if not path.is_dir():
+        return path
+    if (path / PLAN).exists():
+        return path / PLAN
+    found = sorted(p for p in path.glob(f"*{SIDECAR}") if not p.name.startswith("."))
+    if len(found) > 1:
+        names = ", ".join(p.name for p in found[:3]) + (", …" if len(found) > 3 else "")
+        raise PlanError(f"{path} holds the records of {len(found)} masks ({names}); give one of them.")
+    return found[0] if found else path / PLAN
 
 
 def same_inputs(files: tuple[InputFile, ...]) -> tuple[Path, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 
 import numpy as np
 import torch
@@ -18,13 +19,14 @@ from diffseg.cost import is_whole, pieces
 from diffseg.denoise import Denoiser
 from diffseg.devices import choose_device, is_out_of_memory, release_memory
 from diffseg.ensemble import Ensemble, Snapshot
-from diffseg.errors import CaseError, CheckpointError, PlanError
-from diffseg.fallback import means_on, memory_told, smaller
+from diffseg.errors import CaseError, CheckpointError, DeviceError, PlanError
+from diffseg.fallback import Means, means_on, memory_told, smaller
 from diffseg.plan import SamplePlan
 from diffseg.preprocess import Prepared, prepare
 from diffseg.records import from_dict
 from diffseg.sample import SAMPLERS, Noise, Sampler, Step
 from diffseg.self_condition import SelfConditioned, is_self_conditioned
+from diffseg.stages import Stage, StageLog
 from diffseg.windows import SliceNoise, Slicewise, Windowed
 
 
@@ -68,7 +70,9 @@ class Run:
         self.sampler: Sampler = from_dict(SAMPLERS[plan.sampler], plan.sampler_settings, "The sampler", PlanError)
         self.prepared: Prepared = prepare(case, card.rule, plan.box, card.spatial)
         self.shape = self.prepared.image.shape[1:]
-        self.means = means_on(choose_device(plan.device))
+        self.means = self._own = means_on(choose_device(plan.device))
+        # What the plan tells of members drawn before, and what is known by now.
+        self._told, self._log = StageLog(plan.ran), StageLog(plan.ran)
         self._note = ""
         self._autocast = autocast
         self._denoiser: Denoiser | None = None
@@ -77,6 +81,10 @@ class Run:
     def device(self) -> torch.device:
         """Where it computes; changes when memory runs out."""
         return self.means.device
+
+    def record(self, members: int) -> SamplePlan:
+        """The plan of so many members, with how they were really drawn."""
+        return replace(self.plan, members=members, ran=self._log.stages(members))
 
     def take_note(self) -> str:
         """The sentence on the last change that memory forced upon a trajectory, once; empty if there was none."""
@@ -145,15 +153,56 @@ class Run:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            self._note = self._shrink(1)
+            self._note = self.shrink(1)
 
     def _trajectory(self, member: int, start: Step | None, seed: int | None) -> Iterator[Step]:
-        x = self.initial((member,)) if start is None else start.x.to(self.device)
-        first = 0 if start is None else start.done
-        previous = None if start is None else start.x0.to(self.device)
-        denoiser = self._denoiser_after(previous)
-        sampler = self.sampler if seed is None else stochastic(self.sampler)
-        yield from sampler.steps(denoiser, x, self.noise((member,), seed), self.levels, first, previous)
+        """In stretches between the steps at which, as the plan's record tells, other means were used."""
+        until: int | None = -1
+        while until is not None:
+            first = 0 if start is None else start.done
+            self._begin((member,), first, seed)
+            until = self._told.change(member, first, seed)
+            until = None if until is None or until >= self.steps else until
+            x = self.initial((member,)) if start is None else start.x.to(self.device)
+            previous = None if start is None else start.x0.to(self.device)
+            denoiser = self._denoiser_after(previous)
+            sampler = self.sampler if seed is None else stochastic(self.sampler)
+            noise = self.noise((member,), seed)
+            for start in sampler.steps(denoiser, x, noise, self.levels, first, previous):
+                yield start
+                if start.done == until:
+                    break
+
+    def _begin(self, members: tuple[int, ...], step: int = 0, seed: int | None = None) -> None:
+        """Go over to the means by which the first member was drawn before, if it was, and note down those that
+        there are.
+        """
+        if self._told:
+            told = self._told.at(members[0], step, seed)
+            means = self._own if told is None else self._as_told(told)
+            if means != self.means:
+                self.means, self._denoiser = means, None
+        way = Stage(0, 0, str(self.device), self.means.members, self.means.slices, self.means.windowed, step, seed)
+        for member in members:
+            self._log.note(member, way)
+
+    def _as_told(self, told: Stage) -> Means:
+        """The means of a record; a device that is not here is replaced by the one that the plan asks for."""
+        try:
+            device = choose_device(told.device)
+        except DeviceError:
+            return replace(self._own, slices=told.slices, windowed=told.windowed)
+        return Means(device, told.batch, told.slices, told.windowed)
+
+    def _batch(self, todo: list[int]) -> tuple[int, ...]:
+        """The members that are drawn next: as many as there is room for, all of which the plan's record tells the
+        same.
+        """
+        told = self._told.at(todo[0])
+        means = self._own if told is None else self._as_told(told)
+        most = means.members if self._told else self.means.members
+        alike = takewhile(lambda m: self._told.at(m) == told, todo[:most])
+        return tuple(alike) if self._told.change(todo[0]) is None else (todo[0],)
 
     def branch(self, step: int, seed: int, member: int = 0, kept: Step | None = None) -> Iterator[Step]:
         """Another ending of a member's trajectory after ``step``, with the noise of ``seed``.
@@ -201,7 +250,7 @@ class Run:
         total, note = len(todo) * self.steps, ""
         last: Growth | None = None
         while todo:
-            members, done = tuple(todo[: self.means.members]), total - len(todo) * self.steps
+            members, done = self._batch(todo), total - len(todo) * self.steps
             failed = False
             try:
                 for last in self._grow_batch(ensemble, members, done, total, note):
@@ -214,16 +263,14 @@ class Run:
             # Some members of a batch may have been finished before memory ran out.
             todo = [m for m in todo if m not in ensemble.ids]
             if failed and todo:
-                note = self._shrink(len(members))
+                note = self.shrink(len(members))
             elif failed and last is not None:
                 yield replace(last, done=total, snapshot=ensemble.snapshot())
 
     def _grow_batch(
         self, ensemble: Ensemble, members: tuple[int, ...], done: int, total: int, note: str
     ) -> Iterator[Growth]:
-        denoiser = self._denoiser_after(None)
-        steps = self.sampler.steps(denoiser, self.initial(members), self.noise(members), self.levels)
-        for step in steps:
+        for step in self._drawn(members):
             snapshot = None
             if step.done == step.total:
                 for m, x0 in zip(members, step.x0, strict=True):
@@ -232,13 +279,24 @@ class Run:
             yield Growth(done + step.done * len(members), total, members, step, snapshot, note)
             note = ""
 
-    def _shrink(self, members: int) -> str:
-        """Go over to the next smaller means after memory ran out; the sentence that says so."""
+    def _drawn(self, members: tuple[int, ...]) -> Iterator[Step]:
+        if self._told.change(members[0]) is not None:
+            yield from self._trajectory(members[0], None, None)
+            return
+        self._begin(members)
+        denoiser = self._denoiser_after(None)
+        yield from self.sampler.steps(denoiser, self.initial(members), self.noise(members), self.levels)
+
+    def shrink(self, members: int) -> str:
+        """Go over to the next smaller means after memory ran out with so many members at a time; the sentence that
+        says so. Raises ``DeviceError`` when nothing smaller is left.
+        """
         release_memory()
         window = self.checkpoint.card.window
         whole = is_whole(self.shape[-len(window) :], window)
         self.means, note = smaller(self.means, members, self.shape, window, whole)
-        self._denoiser = None
+        # What there was room for before there is none for now.
+        self._own, self._told, self._denoiser = self.means, StageLog(), None
         return note
 
     def mask(self, x0: Tensor) -> NDArray[np.uint8]:

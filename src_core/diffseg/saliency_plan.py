@@ -26,7 +26,8 @@ class ExplainPlan:
     ``settings`` are knobs of ``method``; those left out have their defaults. Class ``target`` is
     looked for against ``background``; both are places among the model's labels. ``threshold`` and ``component`` (all
     or only the largest of each slice) make the mask. ``roi`` is a box on the scan in display order. ``classifier``
-    is the second model of methods that are guided.
+    is the second model of methods that are guided. ``device`` is what was asked for and ``ran`` the one that made the
+    map, which is another one when memory ran out there; None where that is not known.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -46,6 +47,7 @@ class ExplainPlan:
     classifier_sha256: str | None = None
     roi: str | None = None
     device: str = "auto"
+    ran: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     kind: Literal["saliency"] = "saliency"
 

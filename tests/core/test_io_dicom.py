@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,13 +12,15 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from pydicom.uid import JPEGLosslessSV1
+from pydicom.data import get_testdata_file
+from pydicom.uid import HTJ2KLossless, JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless
 
 from dicom_files import BIRTH, PATIENT, UPRIGHT, write_frames, write_series, write_slice
 from diffseg.card import ClassInfo
 from diffseg.case import Case
 from diffseg.errors import CaseError
 from diffseg.io import read_case, read_labels, read_scan, write_labels
+from diffseg.io.dicom import read_pixels
 from scans import rotation
 
 CLASSES = (ClassInfo("background", "#000000"), ClassInfo("liver", "#e69f00"), ClassInfo("nodule", "#56b4e9"))
@@ -157,20 +160,107 @@ def test_an_image_without_a_place_is_a_plane_and_films_colours_and_mosaics_are_r
     assert "mosaic" in sentence(read_case, [mosaic])
 
 
-def test_a_missing_decoder_is_named(tmp_path: Path) -> None:
-    path = write_slice(tmp_path / "jpeg.dcm", volume((6, 7)), np.zeros(3))
-    slices = pydicom.dcmread(path)
+LOSSLESS = ("JPEGLosslessProcess14", "JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless")
+
+
+def compressed(path: Path, syntax: str) -> None:
+    """Rewrite a slice with another transfer syntax, which is one of GDCM's names."""
+    gdcm = pytest.importorskip("gdcm")
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+
+
+@pytest.mark.parametrize("syntax", LOSSLESS)
+def test_a_series_compressed_without_loss_is_the_same_scan(
+    syntax: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    stored = rng.integers(-1024, 3000, (4, 36, 40))
+    slopes = {"RescaleSlope": 2.0, "RescaleIntercept": -7.0}
+    plain, packed = (write_series(tmp_path / name, stored, **slopes) for name in ("plain", "packed"))
+    for path in packed:
+        compressed(path, syntax)
+        assert pydicom.dcmread(path).file_meta.TransferSyntaxUID.is_encapsulated
+    one, two = read_case([plain[0].parent]), read_case([packed[0].parent])
+    np.testing.assert_array_equal(one.image, two.image)
+    np.testing.assert_array_equal(one.grid.affine, two.grid.affine)
+    assert set(np.unique(two.image)) == set(np.unique(stored * 2.0 - 7))
+    other = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(packed[2])))[0]
+    np.testing.assert_array_equal(read_pixels(packed[2])[0] * 2 - 7, other)
+
+
+@pytest.mark.parametrize("name", ["MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_RLE.dcm"])
+def test_what_other_programs_compressed_without_loss_is_read_as_they_wrote_it(name: str) -> None:
+    if "RLE" not in name:
+        pytest.importorskip("gdcm")
+    found, plain = (Path(str(get_testdata_file(n, download=False))) for n in (name, "MR_small.dcm"))
+    np.testing.assert_array_equal(read_pixels(found), read_pixels(plain))
+
+
+WITHOUT = """
+import sys
+from pathlib import Path
+sys.modules.update(dict.fromkeys(("gdcm", "jpeg_ls", "pylibjpeg", "openjpeg", "libjpeg", "rle"), None))
+from diffseg.errors import CaseError
+from diffseg.io import read_case
+for path in sys.argv[1:]:
+    try:
+        print(read_case([Path(path)]).image.shape)
+    except CaseError as error:
+        print(error)
+"""
+
+
+def test_without_the_decoder_the_refusal_names_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    plain = write_slice(tmp_path / "a" / "plain.dcm", volume((6, 7)), np.zeros(3))
+    paths = [plain]
+    for name, syntax in (("lossless", JPEGLosslessSV1), ("ls", JPEGLSLossless), ("fast", HTJ2KLossless)):
+        path = tmp_path / name / "slice.dcm"
+        path.parent.mkdir()
+        packed_as(plain, path, syntax)
+        paths.append(path)
+    said = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *map(str, paths)], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert said[0] == "(1, 6, 7)" and len(said) == 4
+    for text, words in zip(said[1:3], ("JPEG Lossless", "JPEG-LS Lossless"), strict=True):
+        assert text.startswith(f"'slice.dcm' is compressed as {words}") and "is not installed" in text
+        assert text.endswith(
+            "install it with pip install 'napari-diffseg[dicom-jpeg]', or export the series uncompressed."
+        )
+    assert "High-Throughput" in said[3] and said[3].endswith("which is not read; export it uncompressed.")
+
+
+def packed_as(plain: Path, path: Path, syntax: str, **tags: Any) -> Path:
+    """A slice that claims to be compressed, and is not really."""
+    slices = pydicom.dcmread(plain)
     slices.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8 not really"])
     slices["PixelData"].is_undefined_length = True
-    slices.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    slices.file_meta.TransferSyntaxUID = syntax
+    for name, value in tags.items():
+        setattr(slices, name, value)
     slices.save_as(path)
-    text = sentence(read_case, [path])
-    # With the decoder installed, this one is only damaged.
-    missing = "JPEG Lossless" in text and "napari-diffseg[dicom-jpeg]" in text
-    assert missing or ("cut short" in text and find_spec("gdcm") is not None)
-    slices.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.103"  # video, which no decoder here reads
-    slices.save_as(path)
-    assert "export it uncompressed" in sentence(read_case, [path])
+    return path
+
+
+def test_compressions_that_no_installable_decoder_reads_are_refused_without_naming_one(tmp_path: Path) -> None:
+    plain = write_slice(tmp_path / "plain.dcm", volume((6, 7)), np.zeros(3))
+    video = packed_as(plain, tmp_path / "video.dcm", "1.2.840.10008.1.2.4.103", SeriesInstanceUID="1.5")
+    assert "export it uncompressed" in sentence(read_case, [video])
+    deep = packed_as(plain, tmp_path / "deep.dcm", JPEGExtended12Bit, SeriesInstanceUID="1.6", BitsStored=12)
+    if find_spec("libjpeg") is None:
+        assert "JPEG Extended" in (text := sentence(read_case, [deep])) and "of 12 bits" in text and "pip" not in text
+    lossless = packed_as(plain, tmp_path / "lossless.dcm", JPEGLosslessSV1, SeriesInstanceUID="1.7")
+    if find_spec("gdcm") is not None:
+        assert "cut short" in sentence(read_case, [lossless])
 
 
 def test_nothing_of_the_patient_is_kept_and_a_nifti_mask_names_nobody(tmp_path: Path) -> None:

@@ -225,6 +225,48 @@ def test_trouble_with_the_disk_is_told_once_and_drawing_goes_on(tmp_path: Path) 
     assert len(told) == 1 and "save the mask often" in told[0]
 
 
+class Owner:
+    """Something that can be forgotten."""
+
+
+def test_a_mask_that_nobody_tells_of_is_looked_at_until_its_owner_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffseg.keeper.WATCH_S", 0.02)
+    labels, owner = np.zeros(SHAPE, np.uint8), Owner()
+    keeper = Keeper(HEAD, lambda: {"labels": labels}, JournalState(), folder=tmp_path)
+    labels[1] = 1
+    keeper.watch(labels, lambda: {"labels": labels}, True, owner)
+    (path,) = tmp_path.glob("*.journal")
+    assert (read_journal(path).labels == labels).all()
+    labels[2, 3] = 2
+    until(lambda: labels_in(keeper) == labels.tobytes())
+    assert not keeper.strayed and not list(left_behind(tmp_path)), "it is still written"
+    labels[0] = 3
+    del owner
+    until(lambda: not keeper._thread.is_alive())
+    (left,) = left_behind(tmp_path)
+    assert (read_journal(left.path).labels == labels).all()
+
+
+def test_the_journal_of_a_saved_mask_goes_and_comes_back_with_the_first_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffseg.keeper.WATCH_S", 0.02)
+    labels, owner = np.zeros(SHAPE, np.uint8), Owner()
+    keeper = Keeper(HEAD, lambda: {"labels": labels}, JournalState(dirty=False), folder=tmp_path)
+    keeper.watch(labels, lambda: {"labels": labels}, False, owner)
+    time.sleep(0.1)
+    assert not list(tmp_path.iterdir()) and not keeper.strayed
+    labels[2] = 2
+    until(lambda: labels_in(keeper) == labels.tobytes())
+    labels[3] = 1
+    assert keeper.close(keep=True) and keeper.strayed
+    (left,) = left_behind(tmp_path)
+    found = read_journal(left.path)
+    assert (found.labels == labels).all() and found.state.dirty and found.state.edited
+
+
 def test_journals_come_newest_first_and_a_closed_one_may_be_held(tmp_path: Path) -> None:
     made = []
     for name in ("20260101T000000-a", "20260102T000000-b"):

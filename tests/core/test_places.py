@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from diffseg.ensemble import Ensemble
 from diffseg.errors import CaseError
 from diffseg.grid import Box
-from diffseg.places import find_places
+from diffseg.places import SEEN_TO, find_places, seen_to
 
 SHAPE, BOX = (12, 20, 20), Box((2, 5, 5), (10, 15, 15))
 
@@ -50,6 +51,31 @@ def test_the_disagreement_is_the_expected_difference_of_two_members_drawn_at_ran
     expected = 2.0 * np.mean(pairs, axis=0)
     # float32 variances
     assert {p.number: p.disagreement_mm3 for p in places} == pytest.approx(dict(enumerate(expected)), rel=1e-5)
+
+
+def test_a_place_is_seen_to_by_the_share_of_its_disagreement_on_and_beside_edited_voxels_of_a_slice() -> None:
+    rng = np.random.default_rng(1)
+    for shape, axis in [((5, 7, 6), 0), ((5, 7, 6), 2), ((9, 8), 0)]:
+        field = np.where(rng.random(shape) < 0.7, rng.uniform(0.05, 0.25, shape), 0)
+        (place, *_) = find_places(field, Box.whole(shape), shape, 1.5, by="region", axis=axis, covered=1.0)
+        assert place.weight.sum() == pytest.approx(place.disagreement_mm3, rel=1e-5)
+        edited = rng.random(place.where.size) < 0.1
+        marked = np.zeros(shape, bool)
+        marked.reshape(-1)[place.where[edited]] = True
+        reach = np.ones([1 if len(shape) == 3 and a == axis else 3 for a in range(len(shape))], bool)
+        near = ndimage.binary_dilation(marked, reach).reshape(-1)[place.where]
+        assert seen_to(place, edited, shape) == pytest.approx(place.weight[near].sum() / place.weight.sum(), rel=1e-5)
+        assert seen_to(place, edited & False, shape) == 0 and seen_to(place, edited | True, shape) == 1
+
+
+def test_one_voxel_does_not_see_to_a_large_region_but_to_a_speck() -> None:
+    field = np.zeros((4, 12, 12))
+    field[1:3, 1:9, 1:9], field[0, 11, 11] = 0.25, 0.1
+    large, speck = find_places(field, Box.whole(field.shape), field.shape, 1.0, by="region", covered=1.0)
+    one = np.zeros(large.where.size, bool)
+    one[20] = True
+    assert seen_to(large, one, field.shape) == pytest.approx(9 / 128) and SEEN_TO > 9 / 128
+    assert seen_to(speck, np.ones(1, bool), field.shape) == 1
 
 
 def test_without_disagreement_there_is_nothing_to_check_and_flat_scans_have_regions() -> None:

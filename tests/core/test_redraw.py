@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from rig.scarce import pretended_cuda
 
 from diffseg.case import Case, origin_of
 from diffseg.checkpoint import load_checkpoint
 from diffseg.denoise import Denoiser, Prediction
 from diffseg.ensemble import Snapshot
 from diffseg.errors import PlanError
+from diffseg.fallback import Means
 from diffseg.grid import Box
+from diffseg.known_region import KnownRegion
 from diffseg.noise import Level
 from diffseg.plan import plan_for
 from diffseg.redraw import MOST_PASSES, RedrawPlan, local_run, redraw
 from diffseg.run import Run
+from diffseg.sample import Step
 from diffseg.strokes import Strokes
 from oracle import save_tiny
 
@@ -161,6 +168,53 @@ def test_in_a_large_scan_only_a_window_around_the_strokes_is_computed(tmp_path: 
     *_, last = redraw(run, Strokes(now, before, now != before), plan=PLAN)
     assert last.alternatives and last.box == Box((4, 36, 18), (13, 46, 30))
     assert local_run(run_of(tmp_path), Box((2, 3, 4), (13, 14, 16))).shape == (16, 20, 20)
+
+
+class Short:
+    """Stands in for drawing: memory runs out in the second pass, as often as told."""
+
+    def __init__(self, times: int) -> None:
+        self.times, self.steps = times, KnownRegion.steps
+
+    def drawing(self, *arguments: Any) -> Iterator[Step]:
+        for number, step in enumerate(self.steps(*arguments)):
+            if number == 1 and self.times > 0:
+                self.times -= 1
+                raise MemoryError
+            yield step
+
+
+@pytest.mark.parametrize(
+    ("times", "words", "device"), [(1, "windows of 16×16×16", "cuda"), (2, "going on with the CPU", "cpu")]
+)
+def test_a_drawing_begins_again_by_smaller_means_when_memory_runs_out_and_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch, times: int, words: str, device: str
+) -> None:
+    strokes = painted(ensemble(run, 1).member(0))
+    calm = list(redraw(run, strokes, plan=PLAN))
+    short = Short(times)
+    monkeypatch.setattr(KnownRegion, "steps", lambda *arguments: short.drawing(*arguments))
+    with pretended_cuda():
+        run.means = Means(torch.device("cuda"), 1)
+        records = list(redraw(run, strokes, plan=PLAN))
+    assert short.times == 0 and run.device.type == device
+    assert words in records[-1].note and not records[1].note
+    drawn, before = ([a for a in found[-1].alternatives if a.method == "drawn"] for found in (records, calm))
+    assert len(drawn) == len(before) > 1
+    if device == "cpu":  # in one piece again, so the same
+        assert all(np.array_equal(a.labels, b.labels) for a, b in zip(drawn, before, strict=True))
+    assert records[-1].done == records[-1].total == calm[-1].total == max(r.done for r in records)
+
+
+def test_answers_that_need_no_network_are_left_where_memory_never_suffices(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = ensemble(run)
+    short = Short(100)
+    monkeypatch.setattr(KnownRegion, "steps", lambda *arguments: short.drawing(*arguments))
+    *_, last = redraw(run, painted(snapshot.member(0)), snapshot, run.prepared.roi, PLAN)
+    assert "come from the masks that are there" in last.note and short.times == 98
+    assert {a.method for a in last.alternatives} == {"followed", "nearest"}
 
 
 def test_without_strokes_and_on_another_grid_it_says_what_to_do(run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from diffseg.mask_file import MaskPlan, MaskStart, labels_hash, mask_plan_to_jso
 from diffseg.plan import input_file
 from diffseg.replay import dice, read_record
 from diffseg.replay_start import of_ensemble
+from diffseg.run import Run
+from diffseg.sample import Step
 from image_models import save_pair
-from oracle import save_tiny
+from oracle import save_tiny, tiny_card
 
 AFFINE = np.array([[0.0, 0.0, 1.2, -10.0], [-0.9, 0.1, 0.0, 20.0], [0.1, 1.1, 0.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
 
@@ -81,6 +84,36 @@ def test_other_results_are_told_file_by_file_with_their_dice(
     assert "Dice 0.9" in told["members.nii.gz"] and "3 voxels" in told["members.nii.gz"]
     assert "missing" in told["entropy.nii.gz"] and "largest difference 1" in told["variance.nii.gz"]
     assert {p.name: p.read_bytes() for p in sampled.iterdir()} == before  # replaying writes nothing
+
+
+def test_a_run_that_fell_back_to_windows_is_drawn_again_in_windows(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny(tmp_path / "tiny.safetensors", replace(tiny_card(), window=(12, 12, 12)))
+    arguments = ("sample", scan, "-m", tmp_path / "tiny.safetensors", "-n", 3, "--roi", "0:18,0:12,0:12", "-o")
+    assert run(*arguments, tmp_path / "whole") == 0
+    drawn, short = Run._drawn, [MemoryError()]
+
+    def failing(self: Run, members: tuple[int, ...]) -> Iterator[Step]:
+        for step in drawn(self, members):
+            if members == (1,) and short:
+                raise short.pop()
+            yield step
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "_drawn", failing)
+        assert run(*arguments, tmp_path / "out") == 0
+    assert not short
+    whole, out = (np.asanyarray(nib.load(tmp_path / n / "members.nii.gz").dataobj) for n in ("whole", "out"))
+    same = [bool((whole[..., m] == out[..., m]).all()) for m in range(3)]
+    assert same == [True, False, False]
+    ran = json.loads((tmp_path / "out" / "plan.json").read_text())["ran"]
+    assert [(s["first"], s["last"], s["device"], s["windowed"]) for s in ran] == [
+        *((0, 0, "cpu", False), (1, 2, "cpu", True))
+    ]
+    assert run("replay", tmp_path / "out", "-m", tmp_path / "tiny.safetensors") == 0
+    assert run("replay", tmp_path / "out", "-m", tmp_path / "tiny.safetensors", "--device", "cpu") == 0
+    assert "DIFFERS" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -146,6 +147,60 @@ def test_closing_without_saving_keeps_what_was_drawn_and_saving_first_keeps_noth
     commands.save_mask(session, tmp_path / "m.nii.gz")
     runs.shutdown(session)
     assert not list(journals.glob("2*"))
+
+
+def test_what_is_drawn_after_the_dock_was_closed_is_in_the_journal_and_is_taken_up_again(
+    drawn: tuple[ViewerModel, Session], tmp_path: Path, journals: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffseg.keeper.WATCH_S", 0.05)
+    viewer, session = drawn
+    commands.save_mask(session, tmp_path / "m.nii.gz")
+    runs.shutdown(session)
+    assert not list(journals.glob("2*"))
+    paint(viewer, (1, 1, 1), (4, 4, 4), 2)
+    until(on_disk(session))
+    # Another window is not offered what is still on the screen of this one.
+    _, other = attached(tmp_path)
+    recovery.look(other)
+    assert other.offer is None
+    again = sync.attach(viewer)
+    assert again is session and session.mask is not None and session.mask.dirty and session.mask.edited
+    assert (mask_edit.origin_of(session)[1:4, 1:4, 1:4] == mask_edit.PAINTED).all()
+    paint(viewer, (5, 5, 5), (7, 7, 7), 1)
+    until(on_disk(session))
+    until(lambda: len(list(journals.glob("2*.journal"))) == 1)
+    runs.shutdown(session)
+    viewer.layers.clear()
+    viewer.add_image(np.zeros((2, 2)))  # napari remembers the layer that was chosen last
+    gc.collect()
+    until(lambda: not live(session).journal._planes.left._thread.is_alive())
+    recovery.look(other)
+    assert other.offer is not None and other.offer.state.dirty
+    assert np.array_equal(read_journal(other.offer.claim.path).labels, session.mask.labels)
+    runs.shutdown(other)
+
+
+def test_a_kill_after_the_dock_was_closed_loses_nothing(tmp_path: Path) -> None:
+    scan = scan_file(tmp_path / "scan.nii.gz", (36, 40, 44))
+    child = os.fork()
+    if child == 0:
+        try:
+            viewer, session = attached(tmp_path)
+            commands.open_files(session, [scan])
+            commands.promote(session, "empty")
+            paint(viewer, (3, 3, 3), (9, 9, 9), 1)
+            runs.shutdown(session)
+            paint(viewer, (20, 3, 3), (26, 9, 9), 1)
+            time.sleep(2.0)
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    _, session = attached(tmp_path)
+    recovery.look(session)
+    recovery.recover(session)
+    assert session.mask is not None and session.mask.labels.sum() == 2 * 6**3
+    runs.shutdown(session)
 
 
 def test_a_mask_that_nobody_drew_on_leaves_nothing_behind(tmp_path: Path, journals: Path) -> None:

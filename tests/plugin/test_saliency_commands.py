@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,19 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
+from diffseg.__main__ import main
 from diffseg.checkpoint import load_checkpoint
+from diffseg.errors import PlanError
 from diffseg.grid import Box
+from diffseg.replay import read_record
 from diffseg.saliency.otsu import otsu
 from diffseg.saliency.run import SaliencyRun
 from diffseg.saliency_plan import ExplainPlan
 from image_models import classifier_card, image_card, save_pair
-from napari_diffseg import commands, opening, pace, saliency_commands, sync
+from napari_diffseg import commands, opening, pace, saliency_commands, saliency_job, sync
 from napari_diffseg.layerdata import own
 from napari_diffseg.session import Session
-from oracle import save_tiny
+from oracle import save_tiny, tiny_card
 from plugin_cases import gradient
 from scans import save_nifti
 
@@ -117,6 +121,81 @@ def test_the_outline_becomes_a_mask_only_when_asked_and_saves_its_plan(viewer: V
     assert record["plan"]["kind"] == "saliency" and record["plan"]["settings"]["q"] == 60
     saliency_commands.set_threshold(session, 0.5)
     assert [name for name, _ in session.cut.dice] == [saliency_commands.MASK]
+
+
+@pytest.mark.parametrize("how", ["rule", "own threshold, largest part", "cg-cdm, two draws", "unfinished"])
+def test_a_mask_that_began_as_a_saliency_map_is_drawn_again_from_its_record(
+    viewer: ViewerModel, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = ready(viewer, tmp_path)
+    commands.place_region(session, Box((1, 4, 0), (3, 24, 16)))
+    if "cg-cdm" in how:
+        saliency_commands.set_method(session, "cg-cdm")
+        saliency_commands.set_hints(session, knobs=QUICK, draws=2, threshold="otsu-slice")
+    with monkeypatch.context() as patched:
+        if how == "unfinished":
+            steps = SaliencyRun.explain
+            patched.setattr(SaliencyRun, "explain", lambda run: islice(steps(run), 2))
+            patched.setattr(saliency_job, "MAP_INTERVAL_S", 0)
+        assert saliency_commands.explain(session), session.message
+    assert session.saliency is not None and session.saliency.whole == (how != "unfinished")
+    if "own" in how:
+        saliency_commands.set_hints(session, largest=True)
+        saliency_commands.set_threshold(session, 0.3)
+    assert commands.promote(session, "saliency"), session.message
+    assert session.mask is not None and session.mask.labels.any()
+    role(viewer, "mask").data_setitem(tuple(np.array([[0], [0], [0]])), 1)
+    (tmp_path / "saved").mkdir()
+    assert commands.save_mask(session, tmp_path / "saved" / "mask.nii.gz")
+    models = ["-m", str(tmp_path / "tiny.safetensors")]
+    if "cg" in how:
+        models += ["--classifier", str(tmp_path / "tiny-classifier.safetensors")]
+    beside = tmp_path / "saved" / "mask.plan.json"
+    assert main(["replay", str(tmp_path / "saved"), *models]) == 0
+    said = capsys.readouterr().out
+    assert "start of the mask" in said and "DIFFERS" not in said and "between start and mask" in said
+    record = json.loads(beside.read_text())
+    assert record["plan"]["ran"] == "cpu" and (record["start"]["step"] is not None) == (how == "unfinished")
+    # What another threshold outlines is another start.
+    record["start"]["threshold"] = 1e9
+    beside.write_text(json.dumps(record))
+    assert main(["replay", str(beside), *models]) == 1
+    assert "DIFFERS" in capsys.readouterr().out
+
+
+def test_of_several_channels_the_record_names_the_file_that_the_model_looked_at(
+    viewer: ViewerModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_tiny(tmp_path / "flair.safetensors", replace(image_card(), channels=("FLAIR",)))
+    rng = np.random.default_rng(0)
+    scans = [
+        save_nifti(tmp_path / f"sub_{name}.nii.gz", rng.random((20, 24, 2)).astype(np.float32), np.eye(4))
+        for name in ("T1", "FLAIR")
+    ]
+    session = sync.attach(viewer)
+    session.inline = True
+    save_tiny(tmp_path / "both.safetensors", replace(tiny_card(channels=2), channels=("T1", "FLAIR")))
+    commands.choose_model(session, tmp_path / "both.safetensors")
+    commands.open_files(session, scans)
+    commands.set_settings(session, device="cpu")
+    assert saliency_commands.choose_hint_model(session, tmp_path / "flair.safetensors")
+    saliency_commands.set_method(session, "cdm")
+    saliency_commands.set_hints(session, knobs=QUICK)
+    assert saliency_commands.explain(session) and session.saliency is not None, session.message
+    assert [Path(file.path).name for file in session.saliency.plan.inputs] == ["sub_FLAIR.nii.gz"]
+    assert commands.promote(session, "saliency")
+    assert commands.save_mask(session, tmp_path / "mask.nii.gz")
+    assert main(["replay", str(tmp_path / "mask.plan.json"), "-m", str(tmp_path / "flair.safetensors")]) == 0
+    assert "DIFFERS" not in capsys.readouterr().out
+
+
+def test_a_folder_of_several_masks_is_asked_back(viewer: ViewerModel, tmp_path: Path) -> None:
+    session = ready(viewer, tmp_path)
+    commands.promote(session, "empty")
+    for name in ("a", "b"):
+        commands.save_mask(session, tmp_path / f"{name}.nii.gz")
+    with pytest.raises(PlanError, match=r"records of 2 masks \(a.plan.json, b.plan.json\); give one"):
+        read_record(tmp_path)
 
 
 def test_readers_are_compared_with_what_is_outlined(viewer: ViewerModel, tmp_path: Path) -> None:

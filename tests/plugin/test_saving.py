@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,11 @@ from diffseg.__main__ import main
 from diffseg.grid import Box
 from diffseg.io import read_labels
 from diffseg.mask_file import read_mask_plan, written_here
+from diffseg.run import Run
+from diffseg.sample import Step
 from napari_diffseg import commands, mask_edit
 from napari_diffseg.session import Session
+from oracle import save_tiny, tiny_card
 from tiny_session import open_session
 
 
@@ -95,6 +101,41 @@ def test_a_place_that_cannot_be_written_is_one_sentence_and_the_mask_stays_unsav
         commands.save_mask(session, path)
         assert session.message is not None and session.message.kind == "error"
         assert session.mask is not None and session.mask.dirty and session.mask.path is None
+
+
+def test_a_mask_of_an_ensemble_whose_memory_ran_out_is_drawn_again_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = open_session(tmp_path)
+    save_tiny(tmp_path / "tiny.safetensors", replace(tiny_card(), window=(12, 12, 12)))
+    commands.choose_model(session, tmp_path / "tiny.safetensors")
+    commands.place_region(session, Box((0, 0, 0), (12, 12, 18)))
+    commands.set_settings(session, device="cpu")
+    drawn, short = Run._drawn, [MemoryError()]
+
+    def failing(run: Run, members: tuple[int, ...]) -> Iterator[Step]:
+        for step in drawn(run, members):
+            if members == (1,) and short:
+                raise short.pop()
+            yield step
+
+    monkeypatch.setattr(Run, "_drawn", failing)
+    commands.grow_ensemble(session, 2)
+    # The model is closed and opened again, and one more member is drawn, in one piece.
+    commands.shutdown(session)
+    commands.grow_ensemble(session, 3)
+    assert not short and session.plan is not None
+    assert [(s.first, s.last, s.windowed) for s in session.plan.ran] == [(0, 0, False), (1, 1, True), (2, 2, False)]
+    commands.promote(session, "member:1")
+    commands.save_mask(session, tmp_path / "m.nii.gz")
+    model = ["-m", str(tmp_path / "tiny.safetensors")]
+    assert main(["replay", str(tmp_path / "m.plan.json"), *model]) == 0
+    # Without what the record tells it would be another mask.
+    record = json.loads((tmp_path / "m.plan.json").read_text())
+    record["plan"]["ran"] = []
+    (tmp_path / "m.plan.json").write_text(json.dumps(record))
+    assert main(["replay", str(tmp_path / "m.plan.json"), *model]) == 1
+    assert "start of the mask" in capsys.readouterr().out
 
 
 def test_the_record_tells_start_inputs_and_who_wrote_how_much(session: Session, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ HELP = "run a recorded plan again and compare the results; 0: the same bits, 1: 
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    sub.add_argument("plan", type=Path, metavar="PLAN", help="plan.json of a run, or the .plan.json beside a mask")
+    told = "plan.json of a run, the .plan.json beside a mask, or the folder of either"
+    sub.add_argument("plan", type=Path, metavar="PLAN", help=told)
     sub.add_argument("-m", "--model", help="the checkpoint of the plan, where it is no shipped model")
     sub.add_argument("--classifier", help="the classifier of the plan, likewise")
     sub.add_argument("--device", help="auto, cuda, mps or cpu (default: the plan's); only the same gives the same bits")
@@ -31,9 +32,9 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Replay, and say for each file whether it is the same; the exit code."""
-    from diffseg.replay import other_versions, read_record
+    from diffseg.replay import other_versions, plan_in, read_record
 
-    path = options.plan / "plan.json" if options.plan.is_dir() else options.plan
+    path = plan_in(options.plan)
     record = read_record(path)
     if isinstance(record, MaskPlan):
         found = mask(record, path, options)
@@ -124,7 +125,7 @@ def drawn_by_saliency(record: MaskPlan, path: Path, options: argparse.Namespace)
     plan, begun = record.plan, record.start
     assert plan is not None and not isinstance(plan, SamplePlan)
     job = explaining(plan, path, options)
-    step = last(job)
+    step = last(job, begun.step)
     mean, first = (job.on_scan(m) for m in (step.map, step.first))
     return cut_map(mean, first, begun.rule or plan.threshold, begun.threshold, begun.largest).mask, job
 
@@ -136,11 +137,15 @@ def sampling(plan: SamplePlan, path: Path, options: argparse.Namespace) -> Any:
 
     model = checkpoint(plan.model, plan.model_sha256, options.model, path)
     case = same_scan(plan, model.card.channels)
-    return Run(replace(plan, device=options.device or plan.device), case, model)
+    if options.device:
+        ran = tuple(replace(stage, device=options.device) for stage in plan.ran)
+        plan = replace(plan, device=options.device, ran=ran)
+    return Run(plan, case, model)
 
 
 def explaining(plan: ExplainPlan, path: Path, options: argparse.Namespace) -> Any:
     """The explanation of a plan, on the same scan and with the same models."""
+    from diffseg.devices import available
     from diffseg.replay import same_scan
     from diffseg.saliency.run import SaliencyRun
 
@@ -150,7 +155,8 @@ def explaining(plan: ExplainPlan, path: Path, options: argparse.Namespace) -> An
         near = None if options.model is None else Path(options.model)
         guide = checkpoint(plan.classifier, plan.classifier_sha256, options.classifier, near or path)
     case = same_scan(plan, model.card.channels)
-    return SaliencyRun(replace(plan, device=options.device or plan.device), case, model, guide)
+    ran = plan.ran if plan.ran is not None and plan.ran.split(":")[0] in available() else plan.device
+    return SaliencyRun(replace(plan, device=options.device or ran), case, model, guide)
 
 
 def checkpoint(name: str, sha256: str, given: str | None, path: Path) -> Checkpoint:

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
     job = SaliencyRun(plan, case, checkpoint, classifier)
     step = last(job)
     found = job.explanation(step)
-    names = write_saliency(options.out, case, plan, job.prepared.roi, found.map, found.mask)
+    names = write_saliency(options.out, case, job.record, job.prepared.roi, found.map, found.mask)
     took = f"{time.monotonic() - begin:.1f} s on {job.device}, {step.passes} passes of a network"
     print(f"{int(found.mask.sum())} voxels above the threshold in {took}; {len(names)} files in {options.out}")
 
@@ -126,8 +126,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     return found | {k: getattr(options, k) for k in KNOBS if getattr(options, k) is not None}
 
 
-def last(job: Any) -> Any:
-    """The final step, with a progress bar where somebody watches."""
+def last(job: Any, until: int | None = None) -> Any:
+    """The final step, or the one ``until`` which a map had come, with a progress bar where somebody watches."""
     with tqdm(unit="step", disable=None, leave=False) as bar:
         for step in job.explain():
             bar.total = step.total
@@ -136,4 +136,6 @@ def last(job: Any) -> Any:
             bar.update(step.done - bar.n)
             if step.note:
                 bar.write(step.note)
+            if until is not None and step.done >= until:
+                break
     return step

@@ -55,9 +55,8 @@ def run(options: argparse.Namespace) -> None:
     begin = time.monotonic()
     job = Run(plan, case, checkpoint)
     fields = trajectory_fields(job) if options.trajectory else []
-    if note := job.take_note():
-        sys.stderr.write(f"diffseg: {note}\n")
     snapshot = grow(job, plan.members)
+    plan = job.record(plan.members)
     names = write_outputs(options.out, case, checkpoint.card, plan, job.prepared.roi, snapshot, fields)
     seconds = time.monotonic() - begin
     print(f"{plan.members} masks in {seconds:.1f} s on {job.device}; {len(names)} files in {options.out}")
@@ -76,6 +75,14 @@ def grow(job: Any, members: int) -> Any:
 
 
 def trajectory_fields(job: Any) -> list[Any]:
-    """The field of x_t of member 0 on the region of the scan, from the noise to the last step."""
-    states = [job.initial(), *(step.x for step in job.trajectory())]
+    """The field of x_t of member 0 on the region of the scan, from the noise to the last step.
+
+    Where memory runs out on the way it begins anew, so that trajectory and mask of the member are of one kind.
+    """
+    states: list[Any] = []
+    while not states:
+        states = [job.initial(), *(step.x for step in job.trajectory())]
+        if note := job.take_note():
+            sys.stderr.write(f"diffseg: {note}\n")
+            states = []
     return [job.prepared.restore(job.display(x)[None])[0] for x in states]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, JPEGExtended12Bit, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
 from diffseg.case import Origin, origin_of
 from diffseg.errors import CaseError
@@ -22,6 +22,9 @@ _PIXEL_TAGS = [
     "PixelRepresentation", "PlanarConfiguration", "NumberOfFrames", "PixelData", "FloatPixelData",
     "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "LossyImageCompression",
 ]  # fmt: skip
+# What the decoder of the extra dicom-jpeg reads, and the decoders that read 8 bits only of lossy JPEG.
+_INSTALLABLE = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, JPEG2000, JPEG2000Lossless}
+_EIGHT_BITS = {"gdcm", "pillow"}
 _SHRINKS = 2000  # more than any of DICOM's compressions; a header that promises more is wrong
 # Positions are written in decimals, so equal steps differ a little.
 _UNEVEN = 0.02
@@ -149,7 +152,7 @@ def read_pixels(path: Path) -> NDArray[Any]:
     found = read_tags(path, _PIXEL_TAGS, pixels=True)
     _refuse_impossible_size(path, found)
     syntax = UID(found.file_meta.TransferSyntaxUID)
-    _refuse_missing_decoder(path, syntax)
+    _refuse_missing_decoder(path, syntax, int(found.get("BitsStored") or 0))
     try:
         with silent("pydicom"):
             pixels = np.asarray(found.pixel_array)
@@ -162,19 +165,27 @@ def read_pixels(path: Path) -> NDArray[Any]:
     return pixels if pixels.ndim == 3 else pixels[None]
 
 
-def _refuse_missing_decoder(path: Path, syntax: UID) -> None:
-    """Uncompressed and run-length encoded files need nothing more; others need a decoder that may be missing."""
+def _refuse_missing_decoder(path: Path, syntax: UID, bits: int) -> None:
+    """Uncompressed and run-length encoded files need nothing more; others need a decoder that may be missing.
+
+    Whatever decoder pydicom knows serves, but the one that is named reads neither High-Throughput JPEG 2000 nor the
+    lossy JPEG of more than 8 bits.
+    """
     try:
         decoder = get_decoder(syntax)
+        able = set(decoder.available_plugins) if syntax.is_compressed else {""}
     except NotImplementedError:
-        raise CaseError(
-            f"{named(path)} is compressed as {_words(syntax)}, which is not read; export it uncompressed."
-        ) from None
-    if not decoder.is_available:
-        raise CaseError(
-            f"{named(path)} is compressed as {_words(syntax)}; install its decoder with "
-            "pip install 'napari-diffseg[dicom-jpeg]', or export the series uncompressed."
-        )
+        able = set()
+    deep = syntax == JPEGExtended12Bit and bits > 8
+    if able - (_EIGHT_BITS if deep else set()):
+        return
+    if deep or syntax not in _INSTALLABLE:
+        what = f"{_words(syntax)} of {bits} bits" if deep else _words(syntax)
+        raise CaseError(f"{named(path)} is compressed as {what}, which is not read; export it uncompressed.")
+    raise CaseError(
+        f"{named(path)} is compressed as {_words(syntax)}, whose decoder is not installed; install it with "
+        "pip install 'napari-diffseg[dicom-jpeg]', or export the series uncompressed."
+    )
 
 
 def _words(syntax: UID) -> str:

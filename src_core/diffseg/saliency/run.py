@@ -114,6 +114,11 @@ class SaliencyRun:
             batch = BATCH.get(self.device.type, CPU_BATCH)
             yield from self.method.explain(self.models, self.question(), self.plan.seed, self.plan.draws, batch)
 
+    @property
+    def record(self) -> ExplainPlan:
+        """The plan, with the device on which it was carried out."""
+        return replace(self.plan, ran=str(self.device))
+
     def on_scan(self, maps: Tensor) -> NDArray[np.float32]:
         """Maps ``(N, H, W)`` of all slices on the model's grid, as a field ``(*roi)`` of the case."""
         values = maps.numpy()

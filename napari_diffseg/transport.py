@@ -194,7 +194,7 @@ def ensemble_words(session: Session) -> str:
     if n == 1:
         return "One mask: nothing found." if modes[0].empty else f"One mask: {size}."
     first = "with nothing found" if modes[0].empty else f"of {size}"
-    kinds = f"one mode, {first}" if len(modes) == 1 else f"{len(modes)} modes, the most frequent {first}"
+    kinds = f"one mode {first}" if len(modes) == 1 else f"{len(modes)} modes, the most frequent {first}"
     settled = " Settled, so no more were drawn." if session.findings is not None and session.findings.stopped else ""
     return f"{n} masks in {kinds}.{settled}"
 

@@ -11,6 +11,9 @@ from napari_diffseg.stage import Stage
 # What a reader may see: the scan, the mask that is drawn, and the box of the region.
 SEEN = ("scan", "mask", "region")
 
+# Fields of the session of which new layers tell. napari pictures a layer in its list when it comes visible.
+TOLD = ("trajectory", "branches", "maps", "mode", "member", "readers", "saliency", "cut", "added_raters")
+
 
 class BlindMirror:
     """Switches layers of ours off and keeps them so, new ones included, as long as ``session.blind`` hides."""
@@ -21,6 +24,8 @@ class BlindMirror:
         self._heard: list[Any] = []
         stage.on(self.session.events.blind, self.refresh)
         stage.on(stage.viewer.layers.events.inserted, self.refresh)
+        for field in TOLD:
+            stage.on(getattr(self.session.events, field), self._before_they_come)
 
     def refresh(self, event: Any = None) -> None:
         if self._hiding():
@@ -35,6 +40,10 @@ class BlindMirror:
         for layer in self.stage.layers:
             if layer in hidden:
                 layer.visible = True
+
+    def _before_they_come(self) -> None:
+        if self._hiding():
+            self.refresh()
 
     def removed(self, layer: Any) -> None:
         """Nothing is left to hide."""

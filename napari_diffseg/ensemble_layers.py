@@ -14,12 +14,12 @@ from diffseg.measurements import MemberMeasure
 from diffseg.modes import Mode
 from napari_diffseg.ensemble_state import Readers
 from napari_diffseg.layerdata import (
-    CONTOUR_PIXELS,
     KEY,
     MAGMA,
     Frame,
     LayerData,
     class_table,
+    contour_of,
     label_colors,
     layer_name,
     lightened,
@@ -74,7 +74,7 @@ def member_layer(
         "name": layer_name(case, f"mask {member + 1}"),
         "colormap": label_colors(dict(enumerate(shades, start=1))),
         "features": class_table(classes),
-        "contour": CONTOUR_PIXELS,
+        "contour": contour_of(case),
         "metadata": {KEY: {"role": "member", "case": case, "roi": maps.roi, "member": member, "plan": maps.plan}},
     }
     return snapshot.member(position), look | frame.placed(maps.roi.start), "labels"

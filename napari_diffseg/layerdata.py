@@ -53,6 +53,8 @@ MAGMA = _from_nothing("magma", "#000004", "#51127c", "#b73779", "#fc8961", "#fcf
 DISPLAY_PERCENT = (0.5, 99.8)
 DISPLAY_VOXELS = 200_000
 CONTOUR_PIXELS = 2
+# napari counts a contour in voxels; on scans of fewer a side, each is several pixels wide on the screen.
+FINE_VOXELS = 300
 # Several readers' outlines lie on each other.
 RATER_PIXELS = 1
 
@@ -233,7 +235,7 @@ def map_layer(name: str, maps: Maps, classes: Sequence[ClassInfo], case: Case, f
         lighter = 0.0 if name == "inner" else 0.5
         colors = {k: lightened(color, lighter) for k, color in class_colors(classes).items()}
         table = class_table(classes)
-        line = {"colormap": label_colors(colors), "features": table, "contour": CONTOUR_PIXELS}
+        line = {"colormap": label_colors(colors), "features": table, "contour": contour_of(case)}
         return values, {"name": layer_name(case, words), **line, **common}, "labels"
     colormap, top = {
         "variance": (MAGMA, 0.25),
@@ -244,6 +246,11 @@ def map_layer(name: str, maps: Maps, classes: Sequence[ClassInfo], case: Case, f
     return values, {"name": layer_name(case, name), **look, **common}, "image"
 
 
+def contour_of(case: Case) -> int:
+    """How many voxels wide an outline is: one where a wider line would cover a small structure."""
+    return CONTOUR_PIXELS if sorted(case.grid.shape)[-2] > FINE_VOXELS else 1
+
+
 def mode_layer(
     mode: Mode, snapshot: Snapshot, maps: Maps, classes: Sequence[ClassInfo], case: Case, frame: Frame
 ) -> LayerData:
@@ -252,7 +259,7 @@ def mode_layer(
     look = {
         "colormap": label_colors(dict(enumerate(shades, start=1))),
         "features": class_table(classes),
-        "contour": CONTOUR_PIXELS,
+        "contour": contour_of(case),
         "metadata": {KEY: {"role": "mode", "case": case, "roi": maps.roi, "mode": mode.index, "plan": maps.plan}},
     }
     name = layer_name(case, mode_words(mode, len(snapshot)))

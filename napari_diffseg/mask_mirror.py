@@ -35,6 +35,7 @@ class MaskMirror:
         self._lengths = (0, 0)
         self._writing = self._told = False
         stage.on(self.session.events.mask, self.refresh)
+        stage.on(self.session.events.case, self._on_case)
 
     def refresh(self) -> None:
         mask, frame = self.session.mask, self.stage.frame
@@ -69,10 +70,22 @@ class MaskMirror:
         if not layerdata.own(layer).get("edited"):
             self.stage.drop(layer)
             return
-        assert self.session.case is not None
-        layerdata.own(layer)["role"] = EARLIER
-        layer.name = layerdata.layer_name(self.session.case, "earlier mask")
+        noted = layerdata.own(layer)
+        noted["role"] = EARLIER
+        layer.name = layerdata.layer_name(noted["case"], "earlier mask")
         layer.editable = layer.visible = False
+
+    def _on_case(self) -> None:
+        """The mask of another scan would lie on this one, and results of this one below it."""
+        case = self.session.case
+        if case is None:
+            return
+        for layer in self.stage.layers:
+            noted = layerdata.own(layer)
+            if noted.get("role") == "mask" and noted["case"].origin is not case.origin:
+                if layer is self._layer:
+                    self._let_go()
+                self._retire(layer)
 
     def _take(self, layer: Any, labels: np.ndarray) -> None:
         self._let_go()

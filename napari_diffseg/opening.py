@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from diffseg.case import Case
-from diffseg.channels import arrange, match
+from diffseg.channels import arrange, doubtful, match
 from diffseg.errors import CheckpointError, DiffsegError
 from diffseg.grid import Box
 from diffseg.io import is_mask, read_scan
+from diffseg.io.folders import files_of
 from diffseg.zoo import MODEL_SUFFIX, SampleScan, find_model, find_sample, sample_scans, shipped_models
 from napari_diffseg.cards import card_of
 from napari_diffseg.fromlayers import case_from_layers
@@ -87,12 +88,13 @@ def _open(
     before, current = session.case, session.model_path
 
     def read() -> Iterator[_Read | ReadMasks]:
-        masks = tuple(path for path in images if mixed and is_mask(path, named=False))
-        scans = tuple(path for path in images if path not in masks)
+        given = tuple(file for path in images for file in files_of(path)) if mixed else images
+        masks = tuple(path for path in given if mixed and is_mask(path, named=False))
+        scans = tuple(path for path in given if path not in masks)
         if masks and not scans and before is not None:
             yield read_masks(before, masks)
             return
-        record = _read(scans or images, raters + (masks if scans else ()), channels, current)
+        record = _read(scans or given, raters + (masks if scans else ()), channels, current)
         for case in filter(None, (record.case, record.rest)):
             look_at(case)
         warm_labels()
@@ -176,6 +178,8 @@ def _adopt(session: Session, record: _Read, frame: Frame | None = None, layers: 
         _take_model(session, shipped[sample.model])
     elif record.suited is not None:
         _take_model(session, record.suited)
+    elif session.model_path in shipped.values():
+        session.model = session.model_path = None  # it was for the scan before
     if sample is not None:
         session.roi = sample.roi
     if session.hint_model is None:
@@ -201,14 +205,19 @@ def models() -> dict[str, Path]:
 
 
 def suited(case: Case, current: Path | None) -> Path | None:
-    """The model at ``current`` if it takes scans of as many axes, else the first shipped one that takes this one."""
+    """The model at ``current`` if it takes scans of as many axes, else the first shipped one that takes this one.
+
+    A shipped one is not for a scan that says by its name to be of another contrast.
+    """
     for path in (*(() if current is None else (current,)), *models().values()):
         try:
             card = card_of(path)
         except CheckpointError:
             continue
         wanted = path == current or None not in match(case.channels, card.channels)
-        if card.task == "mask" and card.spatial == case.ndim and wanted:
+        # A checkpoint of the person's own is theirs to judge.
+        doubt = path in models().values() and doubtful(case.channels, card.channels) is not None
+        if card.task == "mask" and card.spatial == case.ndim and wanted and not doubt:
             return path
     return None
 

@@ -1,14 +1,12 @@
 """Medical image files as layers, for napari's File > Open and drag and drop. No torch, no Qt.
 
-NIfTI, NRRD, MetaImage, MGZ, DICOM files, and folders of DICOM slices; pictures are left to napari. What is a mask, as
-``diffseg.io.is_mask`` tells, becomes a Labels layer, everything else an Image.
+NIfTI, NRRD, MetaImage, MGZ, DICOM files, and folders of DICOM slices or of the files of one scan; pictures are left
+to napari. What is a mask, as ``diffseg.io.is_mask`` tells, becomes a Labels layer, everything else an Image.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,8 @@ from diffseg.errors import CaseError
 from diffseg.grid import Grid
 from diffseg.io import SUFFIXES as EVERY_SUFFIX
 from diffseg.io import is_mask, open_file, read_case, read_labels
-from diffseg.io.formats import PICTURES, is_dicom, stem_of
+from diffseg.io.folders import files_of, holds_slices
+from diffseg.io.formats import PICTURES, stem_of
 from napari_diffseg.layerdata import LayerData, label_layers, own, scan_layers
 
 SUFFIXES = tuple(suffix for suffix in EVERY_SUFFIX if suffix not in PICTURES)
@@ -26,7 +25,6 @@ SUFFIXES = tuple(suffix for suffix in EVERY_SUFFIX if suffix not in PICTURES)
 _HEADER_SIZES = {(348).to_bytes(4, order) for order in ("little", "big")} | {
     (540).to_bytes(4, order) for order in ("little", "big")
 }
-_LOOKED_AT = 200
 
 Reader = Callable[[str | Sequence[str]], list[LayerData]]
 
@@ -39,9 +37,9 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
 def read(path: str | Sequence[str]) -> list[LayerData]:
     """The layers of each file or folder. One that cannot be used is told in one sentence and leaves no layer."""
     layers: list[LayerData] = []
-    for each in _paths(path):
+    for each in [file for one in _paths(path) for file in _scans_in(Path(one)) or [Path(one)]]:
         try:
-            layers += read_file(Path(each))
+            layers += read_file(each)
         except CaseError as error:
             _tell(str(error))
     # napari's sign for "read, but there is nothing to show"; an empty list would make it try other readers.
@@ -86,23 +84,20 @@ def _open_scans() -> Iterator[Case]:
 
 def _is_ours(path: Path) -> bool:
     if path.is_dir():
-        return _holds_slices(path)
+        return holds_slices(path) or bool(_scans_in(path))
     name = path.name.lower()
     if name.endswith((".hdr", ".img")):
         return _begins_like_nifti(path.with_suffix(".hdr" if path.suffix.islower() else ".HDR"))
     return name.endswith(SUFFIXES)
 
 
-def _holds_slices(folder: Path, deeper: int = 3) -> bool:
-    """Whether one of the first files of a folder, or of the folders in it, is DICOM."""
+def _scans_in(path: Path) -> list[Path]:
+    """The files of a folder of scans and masks that are no DICOM slices; pictures are left to napari."""
     try:
-        with os.scandir(folder) as scanned:
-            entries = [Path(entry) for entry in islice(scanned, _LOOKED_AT)]
-    except OSError:
-        return False
-    if any(is_dicom(entry) for entry in entries if entry.is_file()):
-        return True
-    return deeper > 0 and any(_holds_slices(entry, deeper - 1) for entry in entries if entry.is_dir())
+        found = files_of(path) if path.is_dir() else ()
+    except CaseError:
+        return []
+    return [file for file in found if file != path and _is_ours(file)]
 
 
 def _begins_like_nifti(path: Path) -> bool:

@@ -29,6 +29,7 @@ class RegionMirror:
     def __init__(self, stage: Stage) -> None:
         self.stage, self.session = stage, stage.session
         self._layer: Any = None
+        self._before: Any = None
         self._busy = False
         self._slices: list[tuple[int, int]] = []
         for field in (self.session.events.region_box, self.session.events.roi):
@@ -44,6 +45,7 @@ class RegionMirror:
         self._slices = self.stage.sliced()
         corners = self._corners(self._box())
         if self._layer is None:
+            self._before = self.stage.viewer.layers.selection.active
             self._layer = self.stage.add(layerdata.region_layer(corners, case, frame))
             self.stage.on(self._layer.events.data, self._on_dragged)
             self.stage.activate(self._layer, "select")
@@ -60,7 +62,11 @@ class RegionMirror:
         layer, self._layer = self._layer, None
         if layer is not None:
             self.stage.off(layer.events.data, self._on_dragged)
+            chosen = self.stage.viewer is not None and self.stage.viewer.layers.selection.active is layer
+            before, self._before = self._before, None
             self.stage.drop(layer)
+            if chosen and before is not None:
+                self.stage.activate(before)  # napari would choose none
 
     def _box(self) -> Box:
         assert self.session.case is not None

@@ -34,7 +34,7 @@ def cut_layer(cut: SaliencyCut, case: Case, frame: Frame) -> LayerData:
     """What lies above the threshold, as a contour."""
     view = cut.view
     look = {
-        "name": layer_name(case, f"saliency > {'own' if cut.own else 'Otsu'}"),
+        "name": layer_name(case, f"saliency > {f'{cut.line:.2f}' if cut.own else 'Otsu'}"),
         "colormap": label_colors({1: HINT_COLOR}),
         "contour": 1,
         "metadata": {KEY: {"role": "cut", "case": case, "roi": view.roi, "plan": view.plan}},

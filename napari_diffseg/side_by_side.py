@@ -28,6 +28,8 @@ class SideBySide:
         # What is wanted; what was done to layers; whether they have views of their own.
         self._on = self._gathered = self._parted = False
         self._hidden: list[Any] = []
+        # Layers that wait for views of their own before they are shown.
+        self._veiled: list[Any] = []
         self._run: int | None = None
         self._letters: tuple[str, ...] = ()
         events = self.session.events
@@ -98,6 +100,7 @@ class SideBySide:
             self._on = True
             for layer in compared:
                 if self.stage.slider(layer) is None:
+                    self._veiled.append(layer)
                     show(layer, False)
             for piece in (self._gather, self._part):
                 self.stage.soon(piece)
@@ -106,6 +109,7 @@ class SideBySide:
         if not self._on or self._gathered:
             return
         self._gathered = True
+        self._veiled = []  # the views show them
         self._hidden = self._others()
         for layer in self._hidden:
             show(layer, False)
@@ -131,6 +135,11 @@ class SideBySide:
     def _unite(self) -> None:
         if not self._on:
             self._dissolve()
+            # A run may end before there were any views.
+            veiled, self._veiled = self._veiled, []
+            for layer in veiled:
+                if layer in self.stage.layers:
+                    show(layer, True)
 
     def _dissolve(self) -> None:
         if self._gathered:

@@ -9,6 +9,9 @@ from napari_diffseg.layer_updates import show, update
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.stage import Stage
 
+# What is drawn in lines, which a map would drown.
+LINES = ("rater", "inner", "outer", "mode", "member", "cut")
+
 
 class SwitchedMirror(ABC):
     """A layer for each of ``names`` that is switched on, all of one record; without the record there are none."""
@@ -58,7 +61,8 @@ class SwitchedMirror(ABC):
     def _show(self, name: str, record: Any) -> None:
         layer = self._layers.get(name) or next(iter(self.stage.find(name)), None)
         if layer is None:
-            layer = self.stage.add(self._data(name, record), self.stage.top())
+            data = self._data(name, record)
+            layer = self.stage.add(data, self._beneath_lines() if data[2] == "image" else self.stage.top())
         elif own(layer).get("shown") is not record:
             update(layer, self._data(name, record))
         own(layer)["shown"] = record
@@ -66,6 +70,11 @@ class SwitchedMirror(ABC):
             self._layers[name] = layer
             self.stage.on(layer.events.visible, self._on_visible)
         show(layer, True)
+
+    def _beneath_lines(self) -> Any:
+        """The lowest outline on the scan, so that a map lets all of them be seen."""
+        lines = [layer for name in LINES for layer in self.stage.find(name)]
+        return next((layer for layer in self.stage.layers if layer in lines), self.stage.top())
 
     def _on_visible(self, event: Any = None) -> None:
         if not self._busy:

@@ -25,8 +25,11 @@ class TrajectoryMirror:
         self.stage, self.session = stage, stage.session
         self._layers: dict[str, Any] = {}
         self._run: int | None = None
+        # The run whose x̂0 has given way to an ensemble.
+        self._hushed: int | None = None
+        self._given_way: int | None = None
         stage.on(self.session.events.trajectory, self.refresh)
-        stage.on(self.session.events.step, self._on_step)
+        stage.on(self.session.events.step, self._on_looked_at)
         stage.on(self.session.events.maps, self._on_maps)
         stage.on(stage.viewer.dims.events.current_step, self._on_moved)
 
@@ -67,6 +70,13 @@ class TrajectoryMirror:
         for layer in layers.values():
             self.stage.drop(layer)
 
+    def _on_looked_at(self) -> None:
+        """Another step is wanted, and so is x̂0."""
+        if self._hushed == self._run and self._run is not None and (layer := self._layers.get("x0")) is not None:
+            self._hushed = None
+            show(layer, True)
+        self._on_step()
+
     def _on_step(self) -> None:
         for layer in self._layers.values():
             axis = self.stage.slider(layer)
@@ -94,6 +104,15 @@ class TrajectoryMirror:
         view = self.session.trajectory
         if self.session.maps is not None and view is not None and view.done == view.total:
             self.stage.soon(self._step_back)
+            if self.session.maps.members > 1 and self._given_way != view.run_id:
+                self._given_way = self._hushed = view.run_id
+                self.stage.soon(self._give_way)
+
+    def _give_way(self) -> None:
+        """One run of many is not to lie on what they agree on; the person may show it again."""
+        layer = self._layers.get("x0")
+        if layer is not None and self._hushed is not None:
+            show(layer, False)
 
     def _step_back(self) -> None:
         for which, layer in self._layers.items():

@@ -192,10 +192,11 @@ def ensemble_words(session: Session) -> str:
     n, modes = len(session.snapshot), session.modes
     size = masks.size(modes[0].volume_ml, len(session.snapshot.shape))
     if n == 1:
-        return f"One mask: {size}."
-    kinds = "one mode" if len(modes) == 1 else f"{len(modes)} modes"
+        return "One mask: nothing found." if modes[0].empty else f"One mask: {size}."
+    first = "with nothing found" if modes[0].empty else f"of {size}"
+    kinds = f"one mode {first}" if len(modes) == 1 else f"{len(modes)} modes, the most frequent {first}"
     settled = " Settled, so no more were drawn." if session.findings is not None and session.findings.stopped else ""
-    return f"{n} masks in {kinds}, the most frequent of {size}.{settled}"
+    return f"{n} masks in {kinds}.{settled}"
 
 
 # ---- branches ----

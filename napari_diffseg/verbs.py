@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diffseg.channels import select
+from diffseg.channels import doubtful, select
 from diffseg.trajectory import last_branch
 
 if TYPE_CHECKING:
@@ -107,7 +107,20 @@ def misfit(session: Session) -> str:
 
 def hints_only(session: Session) -> bool:
     """Whether the scan is there for a saliency map: no chosen model draws masks on it."""
-    return session.hint_model is not None and (session.model is None or bool(misfit(session)))
+    case, hint = session.case, session.hint_model
+    if hint is None or (case is not None and doubtful(case.channels, hint.card.channels) is not None):
+        return False
+    return session.model is None or bool(misfit(session))
+
+
+def doubt(session: Session) -> str:
+    """Why the masks of the chosen model may mean nothing on this scan, which is no reason not to draw them."""
+    case, model = session.case, session.model
+    found = doubtful(case.channels, model.channels) if case is not None and model is not None else None
+    if found is None or model is None:
+        return ""
+    name, contrast, channel = found
+    return f"{name!r} is {contrast} by its name, and {model.title} learned from {channel}: its masks may mean nothing."
 
 
 def _hint_misfit(session: Session) -> str:

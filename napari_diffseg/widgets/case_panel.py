@@ -20,10 +20,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from diffseg.io.formats import PICTURES
 from diffseg.zoo import sample_scans
 from napari_diffseg import commands, dialogs, keys, opening, raters, whole_scan
 from napari_diffseg.region_cost import cost_words
-from napari_diffseg.verbs import hints_only
+from napari_diffseg.verbs import doubt, hints_only
 from napari_diffseg.widgets.layer_choice import LayerChoice
 from napari_diffseg.widgets.panel import GAP, MARGIN, Panel, beside, button, enable, line, row, say, slim
 from napari_diffseg.widgets.region_box import RegionBox
@@ -40,6 +41,7 @@ PLANES: tuple[tuple[Plane, str, str], ...] = (
 )
 OTHER = "Other file…"
 CARD_PX = 340
+NO_MODEL = "No shipped model is for a scan like this: choose one, or draw from an empty mask on the page Mask."
 
 
 class CasePanel(Panel):
@@ -246,7 +248,8 @@ class CasePanel(Panel):
         mm = " × ".join(f"{v:.2g}" for v in case.spacing_mm)
         for widget in (self.view, self.captions["View"]):
             widget.setVisible(case.ndim == 3)
-        self.extent.setText(f"{voxels} voxels · {mm} mm")
+        picture = case.origin.path is not None and case.origin.path.suffix.lower() in PICTURES
+        self.extent.setText(f"{voxels} pixels · scale unknown" if picture else f"{voxels} voxels · {mm} mm")
         self.inputs.show_case(case)
 
     def _on_readers(self) -> None:
@@ -292,7 +295,9 @@ class CasePanel(Panel):
         misfit = [] if self.session.case is None else self.session.blockers("play")
         if misfit and hints_only(self.session):
             misfit = ["For this scan there is a model of hints, which draws no masks: see the page Saliency."]
-        say(self.hint, (misfit or opening or [""])[0])
+        elif misfit and self.session.model is None:
+            misfit = [NO_MODEL]
+        say(self.hint, (misfit or opening or [doubt(self.session)])[0])
 
 
 def card_words(card: Card) -> str:

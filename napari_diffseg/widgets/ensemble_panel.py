@@ -305,7 +305,8 @@ def size_words(what: str, found: Distribution, unit: str, scale: float = 1.0) ->
     if "–" not in between:
         return f"{what} <b>{rounded(middle)} {unit}</b> in all masks"
     kind = f"{found.level * 100:.0f} %:" if found.enough else "range"
-    return f"{what} <b>{rounded(middle)} {unit}</b>, {kind} {between} {unit}"
+    together = f"{between} {unit}".replace(" ", "\u00a0")
+    return f"{what} <b>{rounded(middle)} {unit}</b>, {kind} {together}"
 
 
 def number_words(found: Distribution) -> str:

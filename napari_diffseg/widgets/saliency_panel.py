@@ -244,6 +244,9 @@ class SaliencyPanel(Panel):
             words = SYMBOLS.get(widget.name, widget.label)
             native = widget.native
             slim(native)
+            if isinstance(native, QCheckBox):
+                native.setText("")  # the caption says it
+                native.setAccessibleName(words)
             caption = QLabel(words)
             caption.setToolTip(widget.tooltip or "")
             self.grid.addWidget(caption, number // 2, 2 * (number % 2))

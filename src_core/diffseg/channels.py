@@ -20,6 +20,8 @@ SYNONYMS = {
     "ct": ("ctp0",),
     "dwi": ("b1000",),
 }
+# How contrasts are written that are not all capitals.
+CALLED = {"t1ce": "T1 after contrast"}
 
 
 def match(names: Sequence[str], wanted: Sequence[str], by_order: bool = True) -> tuple[int | None, ...]:
@@ -42,6 +44,19 @@ def match(names: Sequence[str], wanted: Sequence[str], by_order: bool = True) ->
             if channel not in found:
                 found[channel] = left.pop(0)
     return tuple(found.get(channel) for channel in range(len(wanted)))
+
+
+def doubtful(names: Sequence[str], wanted: Sequence[str]) -> tuple[str, str, str] | None:
+    """An image that says by its name to be of another contrast than the channel it would be taken for: its name, the
+    contrast that it names and the channel; None where there is none. Names that tell no contrast are in no doubt.
+    """
+    for channel, index in zip(wanted, match(names, wanted), strict=True):
+        if index is None or not (own := _synonyms(channel.casefold())) or _is(names[index], channel, exact=False):
+            continue
+        named = next((key for key in SYNONYMS if key not in own and _is(names[index], key, exact=False)), None)
+        if named is not None:
+            return names[index], CALLED.get(named, named.upper()), channel
+    return None
 
 
 def select(case: Case, wanted: Sequence[str]) -> Case | None:

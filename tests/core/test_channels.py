@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffseg.channels import match
+from diffseg.channels import doubtful, match
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,21 @@ def test_a_word_within_another_is_no_match() -> None:
 
 def test_by_name_alone_nothing_is_guessed() -> None:
     assert match(("a", "t1"), ("T1", "T2"), by_order=False) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "found"),
+    [
+        (("p19_flair",), ("T1",), ("p19_flair", "FLAIR", "T1")),
+        (("ct",), ("T1",), ("ct", "CT", "T1")),
+        (("b_t1ce",), ("T1",), ("b_t1ce", "T1 after contrast", "T1")),
+        (("t2", "t1"), ("T1", "FLAIR"), ("t2", "T2", "FLAIR")),
+        (("T1w",), ("T1",), None),
+        (("hippocampus_170",), ("T1",), None),
+        (("flair",), ("image",), None),
+    ],
+)
+def test_a_name_of_another_contrast_raises_a_doubt(
+    names: tuple[str, ...], wanted: tuple[str, ...], found: tuple[str, str, str] | None
+) -> None:
+    assert doubtful(names, wanted) == found

@@ -35,6 +35,11 @@ def disc() -> NDArray[np.uint8]:
     return np.where((y - 14) ** 2 + (1.7 * (x - 45)) ** 2 < 60, np.uint8(255), np.uint8(0))
 
 
+def test_a_picture_says_that_its_scale_is_not_known(tmp_path: Path, disc: NDArray[np.uint8]) -> None:
+    (note,) = read_case([save(tmp_path / "a.png", disc)]).notes
+    assert "1 mm" in note
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_a_pixel_comes_back_where_it_was_when_results_are_read(

@@ -24,6 +24,7 @@ from napari_diffseg.session import Session
 from napari_diffseg.state import JobState
 from napari_diffseg.widgets.case_panel import CasePanel, card_words
 from oracle import save_tiny, tiny_card
+from plugin_cases import scan_file
 from scans import save_nifti
 from tiny_session import ODD_AFFINE, SHAPE, open_session, write_scan
 
@@ -84,6 +85,24 @@ def test_a_dropped_folder_of_slices_becomes_the_case_with_every_slice_in_the_pla
     assert session.case is not None and session.case.grid.shape == (4, 5, 6) and session.files == tuple(paths)
     drop(panel, [paths[2]])
     assert session.files == tuple(paths)
+
+
+def test_a_dropped_folder_of_a_scan_and_its_mask_is_both(qtbot: QtBot, tmp_path: Path) -> None:
+    session = Session(inline=True)
+    panel = panel_of(qtbot, session)
+    scan_file(tmp_path / "ct.nii", (5, 6, 7))
+    save_nifti(tmp_path / "spleen_mask.nii", np.ones((5, 6, 7), np.uint8), np.diag([-1.0, -1.0, -1.0, 1.0]))
+    drop(panel, [tmp_path])
+    assert session.case is not None and session.case.name == "ct" and list(session.raters) == ["spleen_mask"]
+    assert session.model is None and "No shipped model" in panel.hint.text()
+
+
+def test_a_model_chosen_for_a_scan_of_another_contrast_is_doubted(qtbot: QtBot, tmp_path: Path) -> None:
+    session = Session(inline=True)
+    panel = panel_of(qtbot, session)
+    drop(panel, [scan_file(tmp_path / "ct.nii", (20, 21, 22))])
+    commands.choose_model(session, "hippocampus-3d")
+    assert "learned from T1" in panel.hint.text() and not session.blockers("play")
 
 
 def test_a_picture_dropped_with_black_and_white_ones_has_readers(qtbot: QtBot, tmp_path: Path) -> None:

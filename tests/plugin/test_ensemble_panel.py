@@ -85,7 +85,7 @@ def test_sizes_are_told_with_interval_number_and_the_word_uncalibrated(qtbot: Qt
     assert "N = 4" in words and "uncalibrated" in words and "95 % interval takes 39 masks" in words
     assert "Volume" in panel.volume_words.text() and " mm" in panel.diameter_words.text()
     enough = replace(found.volume, coverage=0.95, low=1.6, high=2.5, median=1.84)
-    assert size_words("Volume", enough, "ml") == "Volume <b>1.8 ml</b>, 95 %: 1.6 – 2.5 ml"
+    assert size_words("Volume", enough, "ml") == "Volume <b>1.8 ml</b>, 95 %: 1.6\u00a0–\u00a02.5\u00a0ml"
     assert number_words(enough) == "95 % intervals, N = 4, <i>uncalibrated</i>"
 
 

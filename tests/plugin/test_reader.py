@@ -212,3 +212,14 @@ def test_good_files_open_although_others_do_not(tmp_path: Path, told: list[str])
     good = scan_file(tmp_path / "good.nii")
     layers = reader.read([str(tmp_path / "missing.nii"), str(good)])
     assert [look["name"] for _, look, _ in layers] == ["good"] and len(told) == 1
+
+
+def test_a_folder_of_one_scan_is_read_file_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari.current_viewer", lambda: None)
+    save_nifti(tmp_path / "t1.nii", gradient((3, 4, 5)))
+    save_nifti(tmp_path / "t1_mask.nii", np.ones((3, 4, 5), np.uint8))
+    (tmp_path / "notes.txt").write_text("-")
+    assert reader.get_reader(str(tmp_path)) is not None
+    assert [(look["name"], kind) for _, look, kind in reader.read(str(tmp_path))] == [
+        ("t1", "image"), ("t1_mask", "labels"),
+    ]  # fmt: skip

@@ -94,7 +94,7 @@ def test_the_threshold_moves_in_place_and_goes_back_to_each_rule(viewer: ViewerM
     assert view is not None
     saliency_commands.set_threshold(session, 0.75)
     assert session.cut is not None and session.cut.own and session.cut.line == pytest.approx(0.75)
-    assert role(viewer, "cut") is contour and contour.name.endswith("> own")
+    assert role(viewer, "cut") is contour and contour.name.endswith("> 0.75")
     # Both sides of the comparison are float32 or rounded to it, so voxels at the very threshold may differ.
     assert np.count_nonzero(contour.data != (view.shown > 0.75)) <= 1
     saliency_commands.set_hints(session, largest=True)

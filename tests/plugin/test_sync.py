@@ -20,7 +20,7 @@ from pytestqt.qtbot import QtBot
 
 from diffseg.grid import Box
 from diffseg.nets.unet import UNet
-from napari_diffseg import commands, layerdata, mask_edit, opening, raters, reader, runs, samples, sync
+from napari_diffseg import blind, commands, layerdata, mask_edit, opening, raters, reader, runs, samples, sync
 from napari_diffseg.layerdata import own
 from napari_diffseg.runs import live
 from napari_diffseg.session import Session, session_for
@@ -321,8 +321,68 @@ def test_a_new_scan_takes_the_place_of_the_old_one_and_its_results(
     commands.play(session)
     commands.promote(session, "mean")
     commands.open_files(session, [scan_file(tmp_path / "T2.nii", (20, 21, 22))])
-    assert [la.name for la in viewer.layers] == ["T1", "T1 · mask", "T2"]
-    assert [la.visible for la in viewer.layers] == [False, True, True]
+    assert [la.name for la in viewer.layers] == ["T1", "T2"]
+    assert [la.visible for la in viewer.layers] == [False, True]
+
+
+def test_an_edited_mask_of_the_scan_before_is_hidden_and_results_come_on_top_of_the_new_one(
+    viewer: ViewerModel, session: Session, tmp_path: Path
+) -> None:
+    commands.promote(session, "empty")
+    role(viewer, "mask").data_setitem(voxel(1, 2, 3), 1)
+    commands.open_files(session, [scan_file(tmp_path / "T1b.nii", (20, 21, 22))])
+    commands.grow_ensemble(session, 2)
+    names = [la.name for la in viewer.layers]
+    assert names[:3] == ["T1", "T1 · earlier mask", "T1b"] and "T1b · 95 % inner" in names[3:]
+    kept = viewer.layers["T1 · earlier mask"]
+    assert not kept.visible and not kept.editable and kept.data.sum() == 1
+
+
+def test_maps_lie_beneath_every_outline(viewer: ViewerModel, session: Session) -> None:
+    commands.grow_ensemble(session, 2)
+    commands.show_mode(session, 1)
+    commands.show_map(session, "variance", True)
+    assert roles(viewer) == ["scan", "variance", "inner", "outer", "members", "mode"]
+
+
+def test_x0_gives_way_to_an_ensemble_until_a_step_is_looked_at(viewer: ViewerModel, session: Session) -> None:
+    commands.play(session)
+    assert role(viewer, "x0").visible and not role(viewer, "x").visible
+    commands.grow_ensemble(session, 2)
+    assert not role(viewer, "x0").visible
+    commands.step_back(session)
+    assert role(viewer, "x0").visible
+
+
+def test_a_run_that_ends_before_there_are_views_leaves_its_answer_in_sight(
+    viewer: ViewerModel, session: Session, qtbot: QtBot
+) -> None:
+    session.inline = False
+    commands.play(session)
+    settled(qtbot, session)
+    assert role(viewer, "x0").visible and not role(viewer, "x").visible
+
+
+def test_after_the_box_of_the_region_the_layer_chosen_before_is_chosen_again(
+    viewer: ViewerModel, session: Session
+) -> None:
+    before = viewer.layers.selection.active
+    commands.show_region_box(session, True)
+    assert viewer.layers.selection.active is role(viewer, "region")
+    commands.show_region_box(session, False)
+    assert before is not None and viewer.layers.selection.active is before
+
+
+def test_while_somebody_reads_blind_new_results_are_hidden_before_they_come(
+    viewer: ViewerModel, session: Session, qtbot: QtBot
+) -> None:
+    session.inline = False
+    blind.begin(session)
+    commands.grow_ensemble(session, 2)
+    settled(qtbot, session)
+    # napari pictures a layer in its list as soon as it is sliced.
+    pictured = [own(la)["role"] for la in viewer.layers if own(la)["role"] != "scan" and la.thumbnail[..., :3].any()]
+    assert {"inner", "outer"} <= set(roles(viewer)) and pictured == []
 
 
 # ---- drawing ----

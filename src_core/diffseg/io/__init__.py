@@ -16,6 +16,7 @@ from diffseg.io.formats import FORMATS, LABEL_SUFFIXES, SUFFIXES, kind_of, stem_
 from diffseg.io.lay import laid_on
 from diffseg.io.nifti import write_array
 from diffseg.io.opened import open_group
+from diffseg.io.pictures import Picture
 from diffseg.io.segments import NamedClass
 from diffseg.io.told import is_mask
 from diffseg.io.volume import Volume, enough_memory
@@ -104,6 +105,8 @@ def _read_scan(
     image = np.empty((several, *first.grid.shape), dtype=np.float32)
     files: list[tuple[Path, ...]] = []
     notes: list[str] = []
+    if any(isinstance(volume, Picture) for volume in volumes):
+        notes.append("Pictures do not tell their scale, so each pixel counts as 1 mm.")
     for group, volume in zip(groups, volumes, strict=True):
         holes = 0
         for member in range(len(volume.stored)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -11,6 +11,11 @@ from napari.layers import Layer
 
 from napari_diffseg.layerdata import LayerData, own
 from napari_diffseg.turns import Turns
+
+# Layers with an axis of steps, made by us and never saved: only they may be without it for a moment.
+STEPPED = ("x", "x0")
+# What places a layer in the world, axis by axis.
+PLACE = ("scale", "rotate", "shear", "translate", "affine", "units", "axis_labels")
 
 
 class Shelf:
@@ -22,7 +27,7 @@ class Shelf:
         self._viewer, self._turns = viewer, turns
         self._waiting: list[Any] = []
         self._leaving: list[Any] = []
-        # Put in without some of their axes, which are still to come.
+        # Put in without their axis of steps, which is still to come.
         self._flat: list[Any] = []
         # Whether layers and dims are changing by our own doing.
         self.held = False
@@ -74,24 +79,25 @@ class Shelf:
             waiting.clear()
 
     def _take_in(self, layer: Any, below: Any) -> None:
-        if self._viewer() is None or not self.waits(layer):
+        viewer = self._viewer()
+        if viewer is None or not self.waits(layer):
             return  # dropped meanwhile
         self._waiting = _without(self._waiting, layer)
-        spare = layer.ndim - self._viewer().dims.ndim
-        if spare > 0 and layer._type_string == "image" and not self._turns.at_once:
-            self._flatten(layer, spare)
+        grows = own(layer).get("role") in STEPPED and layer.ndim == viewer.dims.ndim + 1
+        if grows and not self._turns.at_once:
+            self._flatten(layer)
         self._insert(layer, below)
         for tool in _tools(layer) if layer.editable else ():
             self._turns.soon(partial(setattr, tool, "visible", True))
 
-    def _flatten(self, layer: Any, spare: int) -> None:
-        """Leave out its first axes for one more turn, since making their sliders takes napari as long again."""
-        whole, units, names = layer.data, layer.units, layer.axis_labels
-        layer.data = whole[(0,) * spare]
+    def _flatten(self, layer: Any) -> None:
+        """Leave out the axis of steps for one more turn, since making its slider takes napari as long again."""
+        whole, place = layer.data, {name: getattr(layer, name) for name in PLACE}
+        layer.data = whole[0]
         self._flat.append(layer)
-        self._turns.soon(partial(self._unfold, layer, whole, units, names), first=True)
+        self._turns.soon(partial(self._unfold, layer, whole, place), first=True)
 
-    def _unfold(self, layer: Any, whole: Any, units: Any, names: Any) -> None:
+    def _unfold(self, layer: Any, whole: Any, place: Mapping[str, Any]) -> None:
         self._flat = _without(self._flat, layer)
         hidden = not layer.visible
         # napari does not notice that a hidden layer grows, so it is shown meanwhile, of which nobody is told.
@@ -100,10 +106,14 @@ class Shelf:
                 layer.visible = True
             if layer.data.ndim < whole.ndim:  # else it has newer ones already
                 layer.data = whole
-            # napari forgets them.
-            layer.units, layer.axis_labels = units, names
+            # napari forgets where the axis was.
+            for name, value in place.items():
+                setattr(layer, name, value)
             if hidden:
                 layer.visible = False
+        if hidden:
+            # The canvas has seen it shown.
+            layer.events.visible()
 
     def _take_out(self, layer: Any) -> None:
         viewer = self._viewer()

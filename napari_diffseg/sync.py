@@ -29,7 +29,7 @@ from napari_diffseg.session import Session, session_for, unwrapped
 from napari_diffseg.shelf import Shelf
 from napari_diffseg.state import Plane
 from napari_diffseg.turns import Turns
-from napari_diffseg.views import Views
+from napari_diffseg.views import Views, fit
 
 # Order of the last three axes for each plane; arrays are (z, y, x) running inferior, posterior, left.
 PLANES: dict[Plane, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
@@ -304,8 +304,10 @@ class LayerSync:
             viewer.dims.ndisplay, viewer.dims.order = 2, tuple(range(viewer.dims.ndim))
         self._slice_at([(n - 1) // 2 for n in case.grid.shape], range(case.ndim))
         here = [layer for layer in layers if layer in viewer.layers]
-        # napari leaves a dead callback on each layer of a list.
-        viewer.reset_view(layers=here if len(here) < len(viewer.layers) else None)
+        fit(viewer, here)
+        chosen = viewer.layers.selection.active
+        if here and (chosen is None or not chosen.visible):
+            self._shelf.activate(here[0])
 
     def _show_scale(self) -> None:
         """A bar in mm; once, since the person may switch it off. One is right for all views of a grid, which have one

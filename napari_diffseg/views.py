@@ -14,6 +14,8 @@ from napari_diffseg.turns import Turns
 
 # How much of a view a region fills that is looked at side by side.
 FILLED = 0.9
+# How much of it a whole scan fills, as napari does it.
+FITTED = 0.95
 # napari's word for rows and columns by the number of layers.
 AUTOMATIC = (-1, -1)
 
@@ -95,3 +97,21 @@ def arranged(count: int) -> tuple[int, int]:
     """Rows and columns of so many views, as napari itself arranges them."""
     columns = int(np.ceil(np.sqrt(count)))
     return int(np.ceil(count / columns)), columns
+
+
+def fit(viewer: Any, layers: Sequence[Any]) -> None:
+    """Look at the whole of these layers, which have equally many axes; napari alone where it can.
+
+    napari cannot fit flat layers while others are volumes, and it leaves a dead callback on each layer that it is
+    told to fit.
+    """
+    if len(layers) in (0, len(viewer.layers)):
+        viewer.reset_view()
+    elif layers[0].ndim == viewer.dims.ndim:
+        viewer.reset_view(layers=layers)
+    else:
+        ends = np.stack([layer.extent.world[:, -2:] for layer in layers])
+        low, high = ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)
+        camera, room = viewer.scene.camera, np.asarray(viewer.canvas.viewbox_size(viewer.layers))
+        camera.center = tuple((low + high) / 2)
+        camera.zoom = FITTED * float(np.min(room / np.maximum(high - low, 1e-9)))

@@ -15,6 +15,7 @@ from napari_diffseg.runs import command, live
 from napari_diffseg.session import Session
 from napari_diffseg.state import Message
 
+ALL_AGREE = "All masks agree: no place to check."
 NONE_LEFT = "No place is left to check: everything that holds 95 % of the disagreement was looked at or edited."
 
 
@@ -85,7 +86,8 @@ def next_place(session: Session) -> None:
         session.message = Message("Places to check are being looked for: try again in a moment.")
         return
     if not left:
-        session.message = Message(NONE_LEFT)
+        agreed = session.queue is not None and not session.queue.places
+        session.message = Message(ALL_AGREE if agreed else NONE_LEFT)
         return
     keys = [place.key for place in left]
     at = keys.index(session.place) + 1 if session.place in keys else _after(session, left)

@@ -76,7 +76,7 @@ def words(session: Session, left: tuple[Place, ...]) -> str:
     if queue is None:
         return "Looking for places…"
     if not queue.places:
-        return "All masks agree: no place to check."
+        return checking.ALL_AGREE
     if not left:
         return "No place left: all are ticked or edited."
     at = next((p for p in queue.places if p.key == session.place), None)

@@ -166,6 +166,9 @@ def test_next_goes_to_the_worst_slice_and_edits_and_ticks_take_places_off_the_li
     for _ in range(count):
         checking.tick(session)
     assert checking.places_left(session) == () and "No place is left" in text(session)
+    session.queue = replace(session.queue, places=())
+    checking.next_place(session)
+    assert text(session) == checking.ALL_AGREE, "nothing was looked at, since there was nothing"
 
 
 def test_another_plane_or_larger_ensemble_makes_another_queue(session: Session) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 from napari.layers import Layer
 
 from napari_diffseg.layerdata import LayerData, own
@@ -106,9 +107,10 @@ class Shelf:
                 layer.visible = True
             if layer.data.ndim < whole.ndim:  # else it has newer ones already
                 layer.data = whole
-            # napari forgets where the axis was.
+            # napari forgets where the axis was; telling it what it knows would cost a drawing each time.
             for name, value in place.items():
-                setattr(layer, name, value)
+                if not np.array_equal(np.asarray(getattr(layer, name)), np.asarray(value)):
+                    setattr(layer, name, value)
             if hidden:
                 layer.visible = False
         if hidden:

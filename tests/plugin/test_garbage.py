@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 
 import numpy as np
@@ -55,3 +56,34 @@ def test_two_docks_know_of_each_others_layers(aside: Aside, qtbot: QtBot) -> Non
     gc.collect()
     assert gone() is None
     second.release()
+
+
+class Loop:
+    """Garbage that only a collection frees."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+def test_only_the_gui_thread_collects_while_a_dock_is_open_and_python_does_before_and_after(
+    aside: Aside, qtbot: QtBot
+) -> None:
+    assert not gc.isenabled()
+    where: set[int] = set()
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        where.add(threading.get_ident())
+
+    gone = weakref.ref(Loop())
+    gc.callbacks.append(note)
+    try:
+        busy = threading.Thread(target=lambda: [Loop() for _ in range(20_000)])
+        busy.start()
+        busy.join()
+        assert not where
+        qtbot.waitUntil(lambda: gone() is None, timeout=5000)
+    finally:
+        gc.callbacks.remove(note)
+    assert where == {threading.get_ident()}
+    aside.release()
+    assert gc.isenabled()

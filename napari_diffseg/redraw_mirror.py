@@ -31,7 +31,7 @@ class RedrawMirror:
     def refresh(self) -> None:
         found, mask, frame = proposal_of(self.session), self.session.mask, self.stage.frame
         if found is None or mask is None or frame is None:
-            self._hide(gone=mask is None or frame is None)
+            self._drop()
             return
         if self._shown == (id(found), mask.revision):
             return
@@ -46,15 +46,12 @@ class RedrawMirror:
             self._layer.name = data[1]["name"]
         show(self._layer, True)
 
-    def _hide(self, gone: bool) -> None:
-        """Out of sight; a layer is taken away with its mask only, since napari collects garbage for a second or more
-        whenever one goes."""
-        self._shown = None
-        for layer in self.stage.find(ROLE) if self._layer is None else [self._layer]:
-            show(layer, False)
-            if gone:
-                self._layer = None
-                self.stage.drop(layer)
+    def _drop(self) -> None:
+        """There is no answer any more."""
+        layers = self.stage.find(ROLE) if self._layer is None else [self._layer]
+        self._layer = self._shown = None
+        for layer in layers:
+            self.stage.drop(layer)
 
     def removed(self, layer: Any) -> None:
         if layer is self._layer:

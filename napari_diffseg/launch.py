@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import napari
+from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_diffseg.menu import DOCK, PLUGIN
@@ -52,6 +53,8 @@ def screenshot(viewer: napari.Viewer, path: Path) -> None:
     session = session_for(viewer)
     wait_until(lambda: not _waiting(session), OPENING_S)
     wait_until(lambda: False, DRAWN_S)
+    # What a script lets go of outside an event loop, such as sliders of axes, would never be deleted.
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     viewer.screenshot(str(path), canvas_only=False, flash=False)
 
 

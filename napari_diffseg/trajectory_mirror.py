@@ -72,9 +72,9 @@ class TrajectoryMirror:
 
     def _on_looked_at(self) -> None:
         """Another step is wanted, and so is x̂0."""
-        if self._hushed == self._run and self._run is not None and (layer := self._layers.get("x0")) is not None:
+        if self._hushed == self._run and self._run is not None:
             self._hushed = None
-            show(layer, True)
+            self._show_x0(True)
         self._on_step()
 
     def _on_step(self) -> None:
@@ -110,9 +110,14 @@ class TrajectoryMirror:
 
     def _give_way(self) -> None:
         """One run of many is not to lie on what they agree on; the person may show it again."""
-        layer = self._layers.get("x0")
-        if layer is not None and self._hushed is not None:
-            show(layer, False)
+        if self._hushed is not None:
+            self._show_x0(False)
+
+    def _show_x0(self, on: bool) -> None:
+        """That of the trajectory and of its branches."""
+        own_x0 = [self._layers["x0"]] if "x0" in self._layers else []
+        for layer in (*own_x0, *self.stage.find(own_role("x0"))):
+            show(layer, on)
 
     def _step_back(self) -> None:
         for which, layer in self._layers.items():

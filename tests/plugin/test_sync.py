@@ -348,10 +348,13 @@ def test_maps_lie_beneath_every_outline(viewer: ViewerModel, session: Session) -
 def test_x0_gives_way_to_an_ensemble_until_a_step_is_looked_at(viewer: ViewerModel, session: Session) -> None:
     commands.play(session)
     assert role(viewer, "x0").visible and not role(viewer, "x").visible
+    commands.show_step(session, 1)
+    assert commands.branch_here(session)
+    assert role(viewer, "branch x0").visible
     commands.grow_ensemble(session, 2)
-    assert not role(viewer, "x0").visible
+    assert not role(viewer, "x0").visible and not role(viewer, "branch x0").visible
     commands.step_back(session)
-    assert role(viewer, "x0").visible
+    assert role(viewer, "x0").visible and role(viewer, "branch x0").visible
 
 
 def test_a_run_that_ends_before_there_are_views_leaves_its_answer_in_sight(

@@ -292,6 +292,16 @@ def test_damaged_slices_are_read_or_refused_but_never_crash(tmp_path: Path, rng:
     assert outcomes == {"read", "refused"}
 
 
+@pytest.mark.parametrize("bits", [[12, 12], None])
+def test_a_file_that_tells_nothing_sensible_of_its_bits_is_read_or_refused(tmp_path: Path, bits: Any) -> None:
+    paths = write_series(tmp_path / "series", volume((3, 4, 5)))
+    found = pydicom.dcmread(paths[0])
+    found.BitsStored = bits
+    found.save_as(paths[0])
+    with pytest.raises(CaseError, match="cut short|damaged"):
+        read_case([tmp_path / "series"])
+
+
 # ---- segmentations ----
 
 

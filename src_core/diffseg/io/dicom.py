@@ -150,9 +150,8 @@ def _values(planes: Sequence[Plane]) -> tuple[NDArray[Any], float, float]:
 def read_pixels(path: Path) -> NDArray[Any]:
     """The stored numbers (frame, row, column) of a file of grey values. Raises CaseError."""
     found = read_tags(path, _PIXEL_TAGS, pixels=True)
-    _refuse_impossible_size(path, found)
-    syntax = UID(found.file_meta.TransferSyntaxUID)
-    _refuse_missing_decoder(path, syntax, int(found.get("BitsStored") or 0))
+    bits = _refuse_impossible_size(path, found)
+    _refuse_missing_decoder(path, UID(found.file_meta.TransferSyntaxUID), bits)
     try:
         with silent("pydicom"):
             pixels = np.asarray(found.pixel_array)
@@ -192,8 +191,10 @@ def _words(syntax: UID) -> str:
     return syntax.name if not syntax.is_private else "a private format"
 
 
-def _refuse_impossible_size(path: Path, found: Any) -> None:
+def _refuse_impossible_size(path: Path, found: Any) -> int:
+    """Gives back how many bits of a number are used; 0 where the file does not say."""
     try:
+        bits = int(found.get("BitsStored") or 0)
         count = int(found.Rows) * int(found.Columns) * int(found.get("NumberOfFrames") or 1)
         promised = count * int(found.BitsAllocated) / 8
     except (AttributeError, TypeError, ValueError) as error:
@@ -201,6 +202,7 @@ def _refuse_impossible_size(path: Path, found: Any) -> None:
     packed = UID(found.file_meta.TransferSyntaxUID).is_compressed
     if promised > path.stat().st_size * (_SHRINKS if packed else 1):
         raise cut_short(path)
+    return bits
 
 
 def origin_now(origin: Origin) -> list[Plane]:

@@ -28,6 +28,7 @@ from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QApplication
 
 from napari_diffseg import commands
+from napari_diffseg.launch import waiting
 from napari_diffseg.menu import DOCK, PLUGIN
 from napari_diffseg.runs import live
 from napari_diffseg.saliency_commands import explain
@@ -124,15 +125,11 @@ class Bench:
         if not met():
             raise RuntimeError(f"{self.session.job.name or 'Saving'} did not end within {RUN_S:.0f} s.")
 
-    @property
-    def waiting(self) -> bool:
-        """Whether layers are still to come."""
-        return self.session.view is not None and self.session.view.waiting
-
     def idle(self) -> None:
         """Until no job runs and what came of it is there."""
-        self.until(lambda: self.session.job.state == "idle" and live(self.session).job is None and not self.waiting)
-        message = self.session.message
+        session = self.session
+        self.until(lambda: session.job.state == "idle" and live(session).job is None and not waiting(session))
+        message = session.message
         if message is not None and message.kind == "error":
             raise RuntimeError(message.text)
 

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import QApplication
 
 from diffseg.zoo import find_model
 from napari_diffseg import commands, mask_tools
+from napari_diffseg.launch import waiting
 from napari_diffseg.runs import live
 
 SHAPE = (512, 512, 300)
@@ -79,7 +80,7 @@ def brush(bench: Bench, layer: Any, axes: int) -> None:
     _, alone = touched(bench, layer, axes)
     commands.set_settings(session, steps=LONG_RUN, seed=axes)
     commands.play(session)
-    bench.until(lambda: session.trajectory is not None and session.trajectory.done >= 2 and not bench.waiting)
+    bench.until(lambda: session.trajectory is not None and session.trajectory.done >= 2 and not waiting(session))
     painted, drawn = touched(bench, layer, axes + 2)
     assert session.job.state == "running", "the run must outlast the strokes"
     commands.cancel(session)

@@ -42,7 +42,7 @@ def wait_until_idle(session: Session, timeout_s: float) -> str:
     """Let Qt work until no job runs and what came of it is shown; an empty string, or the sentence that says what went
     wrong.
     """
-    if not wait_until(lambda: session.job.state == "idle" and not _waiting(session), timeout_s):
+    if not wait_until(lambda: session.job.state == "idle" and not waiting(session), timeout_s):
         return f"{session.job.name or 'The run'} did not finish within {timeout_s:.0f} s."
     message = session.message
     return message.text if message is not None and message.kind == "error" else ""
@@ -51,14 +51,14 @@ def wait_until_idle(session: Session, timeout_s: float) -> str:
 def screenshot(viewer: napari.Viewer, path: Path) -> None:
     """Write a picture (PNG) of the whole window, once everything asked for is drawn; layers come one per turn."""
     session = session_for(viewer)
-    wait_until(lambda: not _waiting(session), OPENING_S)
+    wait_until(lambda: not waiting(session), OPENING_S)
     wait_until(lambda: False, DRAWN_S)
     # What a script lets go of outside an event loop, such as sliders of axes, would never be deleted.
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     viewer.screenshot(str(path), canvas_only=False, flash=False)
 
 
-def _waiting(session: Session) -> bool:
+def waiting(session: Session) -> bool:
     """Whether layers are still to come."""
     return session.view is not None and session.view.waiting
 

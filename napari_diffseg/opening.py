@@ -209,14 +209,15 @@ def suited(case: Case, current: Path | None) -> Path | None:
 
     A shipped one is not for a scan that says by its name to be of another contrast.
     """
-    for path in (*(() if current is None else (current,)), *models().values()):
+    shipped = models().values()
+    for path in (*(() if current is None else (current,)), *shipped):
         try:
             card = card_of(path)
         except CheckpointError:
             continue
         wanted = path == current or None not in match(case.channels, card.channels)
         # A checkpoint of the person's own is theirs to judge.
-        doubt = path in models().values() and doubtful(case.channels, card.channels) is not None
+        doubt = path in shipped and doubtful(case.channels, card.channels) is not None
         if card.task == "mask" and card.spatial == case.ndim and wanted and not doubt:
             return path
     return None

@@ -16,7 +16,7 @@ from diffseg.errors import CaseError
 from diffseg.grid import Grid
 from diffseg.io import SUFFIXES as EVERY_SUFFIX
 from diffseg.io import is_mask, open_file, read_case, read_labels
-from diffseg.io.folders import files_of, holds_slices
+from diffseg.io.folders import holds_slices, scans_in
 from diffseg.io.formats import PICTURES, stem_of
 from napari_diffseg.layerdata import LayerData, label_layers, own, scan_layers
 
@@ -37,7 +37,7 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
 def read(path: str | Sequence[str]) -> list[LayerData]:
     """The layers of each file or folder. One that cannot be used is told in one sentence and leaves no layer."""
     layers: list[LayerData] = []
-    for each in [file for one in _paths(path) for file in _scans_in(Path(one)) or [Path(one)]]:
+    for each in [file for one in _paths(path) for file in _files_of(Path(one))]:
         try:
             layers += read_file(each)
         except CaseError as error:
@@ -91,13 +91,17 @@ def _is_ours(path: Path) -> bool:
     return name.endswith(SUFFIXES)
 
 
-def _scans_in(path: Path) -> list[Path]:
-    """The files of a folder of scans and masks that are no DICOM slices; pictures are left to napari."""
+def _files_of(path: Path) -> list[Path]:
+    """A folder of scans and masks that are no DICOM slices is its files; everything else is itself."""
+    return [path] if not path.is_dir() or holds_slices(path) else _scans_in(path) or [path]
+
+
+def _scans_in(folder: Path) -> list[Path]:
+    """The files of one scan in a folder; pictures are left to napari."""
     try:
-        found = files_of(path) if path.is_dir() else ()
+        return [file for file in scans_in(folder) if _is_ours(file)]
     except CaseError:
         return []
-    return [file for file in found if file != path and _is_ours(file)]
 
 
 def _begins_like_nifti(path: Path) -> bool:

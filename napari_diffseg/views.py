@@ -87,10 +87,7 @@ class Views:
         if min(shown) < 0:
             return  # a slider's axis is on display
         low, high = (end[shown] for end in ends)
-        cell = np.array(viewer.canvas.size) / arranged(count)
-        camera = viewer.scene.camera
-        camera.center = (0.0, *((low + high) / 2))
-        camera.zoom = float(FILLED * (cell / np.abs(high - low)).min())
+        _aim(viewer, low, high, np.array(viewer.canvas.size) / arranged(count), FILLED)
 
 
 def arranged(count: int) -> tuple[int, int]:
@@ -112,6 +109,11 @@ def fit(viewer: Any, layers: Sequence[Any]) -> None:
     else:
         ends = np.stack([layer.extent.world[:, -2:] for layer in layers])
         low, high = ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)
-        camera, room = viewer.scene.camera, np.asarray(viewer.canvas.viewbox_size(viewer.layers))
-        camera.center = tuple((low + high) / 2)
-        camera.zoom = FITTED * float(np.min(room / np.maximum(high - low, 1e-9)))
+        _aim(viewer, low, high, np.asarray(viewer.canvas.viewbox_size(viewer.layers)), FITTED)
+
+
+def _aim(viewer: Any, low: np.ndarray, high: np.ndarray, room: np.ndarray, share: float) -> None:
+    """Camera of a 2D view on the middle of a box of the world, which then fills ``share`` of its ``room`` in pixels."""
+    camera = viewer.scene.camera
+    camera.center = (0.0, *((low + high) / 2))
+    camera.zoom = float(share * (room / np.maximum(np.abs(high - low), 1e-9)).min())

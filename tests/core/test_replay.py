@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +19,8 @@ from diffseg.mask_file import MaskPlan, MaskStart, labels_hash, mask_plan_to_jso
 from diffseg.plan import input_file
 from diffseg.replay import dice, read_record
 from diffseg.replay_start import of_ensemble
-from diffseg.run import Run
-from diffseg.sample import Step
 from image_models import save_pair
+from memory import run_out_once
 from oracle import save_tiny, tiny_card
 
 AFFINE = np.array([[0.0, 0.0, 1.2, -10.0], [-0.9, 0.1, 0.0, 20.0], [0.1, 1.1, 0.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
@@ -92,16 +90,8 @@ def test_a_run_that_fell_back_to_windows_is_drawn_again_in_windows(
     save_tiny(tmp_path / "tiny.safetensors", replace(tiny_card(), window=(12, 12, 12)))
     arguments = ("sample", scan, "-m", tmp_path / "tiny.safetensors", "-n", 3, "--roi", "0:18,0:12,0:12", "-o")
     assert run(*arguments, tmp_path / "whole") == 0
-    drawn, short = Run._drawn, [MemoryError()]
-
-    def failing(self: Run, members: tuple[int, ...]) -> Iterator[Step]:
-        for step in drawn(self, members):
-            if members == (1,) and short:
-                raise short.pop()
-            yield step
-
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "_drawn", failing)
+        short = run_out_once(patched, 1)
         assert run(*arguments, tmp_path / "out") == 0
     assert not short
     whole, out = (np.asanyarray(nib.load(tmp_path / n / "members.nii.gz").dataobj) for n in ("whole", "out"))

@@ -180,7 +180,9 @@ def test_what_is_drawn_after_the_dock_was_closed_is_in_the_journal_and_is_taken_
     runs.shutdown(other)
 
 
-def test_a_kill_after_the_dock_was_closed_loses_nothing(tmp_path: Path) -> None:
+def killed(tmp_path: Path, then: Callable[[ViewerModel, Session], None]) -> Session:
+    """A child opens a scan, draws a cube of 6 voxels a side, does something else and kills itself; the session of the
+    next start, with the mask recovered."""
     scan = scan_file(tmp_path / "scan.nii.gz", (36, 40, 44))
     child = os.fork()
     if child == 0:
@@ -189,9 +191,7 @@ def test_a_kill_after_the_dock_was_closed_loses_nothing(tmp_path: Path) -> None:
             commands.open_files(session, [scan])
             commands.promote(session, "empty")
             paint(viewer, (3, 3, 3), (9, 9, 9), 1)
-            runs.shutdown(session)
-            paint(viewer, (20, 3, 3), (26, 9, 9), 1)
-            time.sleep(2.0)
+            then(viewer, session)
             os.kill(os.getpid(), signal.SIGKILL)
         finally:
             os._exit(1)
@@ -199,6 +199,16 @@ def test_a_kill_after_the_dock_was_closed_loses_nothing(tmp_path: Path) -> None:
     _, session = attached(tmp_path)
     recovery.look(session)
     recovery.recover(session)
+    return session
+
+
+def test_a_kill_after_the_dock_was_closed_loses_nothing(tmp_path: Path) -> None:
+    def draw_more(viewer: ViewerModel, session: Session) -> None:
+        runs.shutdown(session)
+        paint(viewer, (20, 3, 3), (26, 9, 9), 1)
+        time.sleep(2.0)
+
+    session = killed(tmp_path, draw_more)
     assert session.mask is not None and session.mask.labels.sum() == 2 * 6**3
     runs.shutdown(session)
 
@@ -311,22 +321,7 @@ def test_no_text_of_a_header_and_no_name_of_a_layer_is_in_journal_or_record(tmp_
 
 def test_a_program_that_was_really_killed_gives_its_mask_back(tmp_path: Path) -> None:
     """Everything in a child that kills itself in the middle of drawing."""
-    scan = scan_file(tmp_path / "scan.nii.gz", (36, 40, 44))
-    child = os.fork()
-    if child == 0:
-        try:
-            viewer, session = attached(tmp_path)
-            commands.open_files(session, [scan])
-            commands.promote(session, "empty")
-            paint(viewer, (3, 3, 3), (9, 9, 9), 1)
-            time.sleep(1.0)
-            os.kill(os.getpid(), signal.SIGKILL)
-        finally:
-            os._exit(1)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-    _, session = attached(tmp_path)
-    recovery.look(session)
-    recovery.recover(session)
+    session = killed(tmp_path, lambda viewer, session: time.sleep(1.0))
     assert session.mask is not None and session.mask.labels.sum() == 6**3
     assert live(session).journal.running
     runs.shutdown(session)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ from diffseg.__main__ import main
 from diffseg.grid import Box
 from diffseg.io import read_labels
 from diffseg.mask_file import read_mask_plan, written_here
-from diffseg.run import Run
-from diffseg.sample import Step
+from memory import run_out_once
 from napari_diffseg import commands, mask_edit
 from napari_diffseg.session import Session
 from oracle import save_tiny, tiny_card
@@ -111,15 +109,7 @@ def test_a_mask_of_an_ensemble_whose_memory_ran_out_is_drawn_again_as_it_was(
     commands.choose_model(session, tmp_path / "tiny.safetensors")
     commands.place_region(session, Box((0, 0, 0), (12, 12, 18)))
     commands.set_settings(session, device="cpu")
-    drawn, short = Run._drawn, [MemoryError()]
-
-    def failing(run: Run, members: tuple[int, ...]) -> Iterator[Step]:
-        for step in drawn(run, members):
-            if members == (1,) and short:
-                raise short.pop()
-            yield step
-
-    monkeypatch.setattr(Run, "_drawn", failing)
+    short = run_out_once(monkeypatch, 1)
     commands.grow_ensemble(session, 2)
     # The model is closed and opened again, and one more member is drawn, in one piece.
     commands.shutdown(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -198,9 +199,9 @@ def _images(paths: Sequence[Path]) -> list[list[Path]]:
     found = [Path(path) for path in paths]
     headers = {path.with_suffix("") for path in found if path.suffix.lower() in _HEADERS}
     images: dict[str, list[Path]] = {}
-    for path in found:
-        if found.count(path) > 1:
-            raise CaseError(f"{path.name!r} was given {found.count(path)} times; give each channel's own file once.")
+    for path, times in Counter(found).items():
+        if times > 1:
+            raise CaseError(f"{path.name!r} was given {times} times; give each channel's own file once.")
         if path.suffix.lower() in _VOXELS and path.with_suffix("") in headers:
             continue
         several = kind_of(path) == "dicom" and not path.is_dir() and len(found) > 1

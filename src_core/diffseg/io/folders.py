@@ -30,18 +30,26 @@ def holds_slices(folder: Path, deeper: int = 3) -> bool:
 def files_of(path: Path) -> tuple[Path, ...]:
     """A file, or a folder of DICOM slices, is itself; a folder of scans and masks without any is the files in it.
 
-    Also itself is a folder in which there is nothing to be read. Raises CaseError for a folder of so many files that
-    they cannot be of one scan.
+    Also itself is a folder in which there is nothing to be read. Raises CaseError as ``scans_in``.
     """
     if not path.is_dir() or holds_slices(path):
         return (path,)
+    return scans_in(path) or (path,)
+
+
+def scans_in(folder: Path) -> tuple[Path, ...]:
+    """The scans and masks that lie in a folder; none if it cannot be read.
+
+    Raises:
+        CaseError: so many that they cannot be of one scan.
+    """
     try:
-        found = sorted(entry for entry in path.iterdir() if _readable(entry))
+        found = sorted(entry for entry in folder.iterdir() if _readable(entry))
     except OSError:
         found = []
     if len(found) > _MOST_FILES:
-        raise CaseError(f"The folder {path.name!r} holds {len(found)} scans and masks; give the files of one scan.")
-    return tuple(found) or (path,)
+        raise CaseError(f"The folder {folder.name!r} holds {len(found)} scans and masks; give the files of one scan.")
+    return tuple(found)
 
 
 def _readable(path: Path) -> bool:

@@ -18,6 +18,7 @@ import torch
 from gui import Bench, say
 from qtpy.QtWidgets import QApplication
 
+from diffseg.keeper import FOLDER_VARIABLE
 from diffseg.zoo import find_model
 from napari_diffseg import commands, mask_tools
 from napari_diffseg.launch import waiting
@@ -113,7 +114,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as name:
-        os.environ["DIFFSEG_JOURNAL"] = str(Path(name) / "journal")
+        os.environ[FOLDER_VARIABLE] = str(Path(name) / "journal")
         bench = Bench(options.where)
         layer = blocked(bench, Path(name))
         for axes in (2, 3):
